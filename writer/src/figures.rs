@@ -1,0 +1,113 @@
+//! The figures that a writer gives of itself.
+
+use std::time::Duration;
+
+use erlmcp_shm_layout::Stats;
+
+use crate::WriteError;
+use crate::generation::Mapped;
+use crate::shared::Shared;
+use crate::sys;
+use std::sync::atomic::Ordering;
+
+/// What a writer is doing.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let writer = erlmcp_shm_writer::Writer::options().open(dir.path().join("s"))?;
+/// assert_eq!(writer.stats().phase, erlmcp_shm_writer::Phase::Live);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Taking puts.
+    Live,
+    /// Taking puts while the next generation is built.
+    Building,
+    /// A panic interrupted an operation: open the store again.
+    Failed,
+    /// Closed.
+    Closed,
+}
+
+/// The figures of a writer, of one instant.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let writer = erlmcp_shm_writer::Writer::options().size(1 << 20).open(dir.path().join("s"))?;
+/// let stats = writer.stats();
+/// assert_eq!((stats.size, stats.stats.entries), (1 << 20, 0));
+/// assert!(stats.fill() < 0.01);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct WriterStats {
+    /// Bytes of the current generation's file.
+    pub size: u64,
+    /// Bytes that one generation may grow to.
+    pub max_size: u64,
+    /// What the header's statistics say.
+    pub stats: Stats,
+    /// Number of the current generation.
+    pub generation: u64,
+    /// 128 random bits of the store.
+    pub store_id: [u8; 16],
+    /// Slots of the index; half of them can be used.
+    pub slot_count: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Bytes of the log that records take.
+    pub log_used: u64,
+    /// What the writer is doing.
+    pub phase: Phase,
+    /// Whether all of the file was given 2 MiB pages.
+    pub huge_pages: bool,
+    /// Since the last heartbeat.
+    pub heartbeat_age: Duration,
+    /// Why the last build of a generation failed, if it did.
+    pub last_build_error: Option<WriteError>,
+    /// Damaged places that the recovery at open met before the published tail.
+    pub damaged: u64,
+}
+
+impl WriterStats {
+    /// Reads them, without the writer's lock.
+    pub(crate) fn of(shared: &Shared, live: &Mapped) -> Self {
+        let stats = loop {
+            if let Some(stats) = live.words().stats() {
+                break stats;
+            }
+        };
+        let header = &live.header;
+        let phase = if shared.failed() {
+            Phase::Failed
+        } else if shared.building.load(Ordering::Relaxed) {
+            Phase::Building
+        } else {
+            Phase::Live
+        };
+        let age = sys::boottime_now().saturating_sub(live.words().heartbeat());
+        WriterStats {
+            size: header.file_size,
+            max_size: shared.limits.max_size,
+            stats,
+            generation: header.generation,
+            store_id: header.store_id,
+            slot_count: header.slot_count,
+            log_bytes: header.file_size - header.log_offset(),
+            log_used: stats.log_tail - header.log_offset(),
+            phase,
+            huge_pages: live.huge_pages,
+            heartbeat_age: Duration::from_nanos(age),
+            last_build_error: *shared.last_build_error.lock(),
+            damaged: shared.damaged,
+        }
+    }
+
+    /// Share of the log or of the usable index, whichever is fuller, that is used: 0 to 1.
+    pub fn fill(&self) -> f64 {
+        let log = self.log_used as f64 / self.log_bytes as f64;
+        let index = 2.0 * self.stats.used_slots as f64 / self.slot_count as f64;
+        log.max(index)
+    }
+}

@@ -1,0 +1,269 @@
+//! One generation as the writer holds it: the mapped file and the figures that go with it.
+//!
+//! # Orderings
+//!
+//! A publish is: the record's bytes (plain stores into a claim), then the slot's latch, whose fence
+//! and Release store (W1, W3 in [`erlmcp_shm_layout::latch`]) order them before the sequence that a
+//! reader acquires. The statistics and the change counter follow; a reader that sees a count finds
+//! the publish it counts, and a writer killed in between has published the entry all the same.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use erlmcp_shm_layout::{
+    Header, HeaderWords, Index, Kind, Probe, Record, RecordShape, Slot, SlotValue, State, Stats,
+    header, key_hash,
+};
+use rustix::thread::futex;
+
+use crate::region::Region;
+use crate::sizing::Plan;
+use crate::{WriteError, sys};
+
+/// The bytes that a build may populate at open, before the first put: more would make a start slow.
+const POPULATE_AT_OPEN: usize = 64 << 20;
+
+/// What is fixed for the life of a generation: its file, its mapping, its header.
+#[derive(Debug)]
+pub struct Mapped {
+    pub region: Arc<Region>,
+    pub header: Header,
+    pub id: sys::FileId,
+    pub huge_pages: bool,
+}
+
+/// Who a generation belongs to, and where it stands among its siblings.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    pub store_id: [u8; 16],
+    pub generation: u64,
+}
+
+/// Where a key is, or would go.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    hash: u64,
+    /// `None`: no slot within reach, the index needs another seed.
+    slot: Option<Slot<'a>>,
+    /// What the slot says now, tombstones included.
+    old: Option<SlotValue>,
+}
+
+impl Place<'_> {
+    /// Whether a record of the key can be published at all.
+    pub fn is_reachable(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// The entry, if the key has one.
+    pub fn live(&self) -> Option<SlotValue> {
+        self.old.filter(|value| !value.tombstone)
+    }
+
+    /// The figures of a generation once `record` is published here.
+    pub fn after(&self, stats: &Stats, record: &Record<'_>) -> Stats {
+        let total = record.shape().total;
+        let tombstone = RecordShape::tombstone(record.key.len() as u16);
+        let mut after = *stats;
+        after.log_tail += total;
+        after.used_slots += u64::from(self.old.is_none());
+        if let Some(old) = self.live() {
+            let old = RecordShape::of(&old).total;
+            after.entries -= 1;
+            after.live_bytes -= old;
+            after.dead_bytes += old;
+            after.reserved_bytes -= tombstone;
+        }
+        if record.tombstone {
+            after.deletes += 1;
+            after.dead_bytes += total;
+        } else {
+            after.puts += 1;
+            after.entries += 1;
+            after.live_bytes += total;
+            after.reserved_bytes += tombstone;
+        }
+        after
+    }
+}
+
+impl Mapped {
+    /// Creates the file under `name` and maps it. All of it is allocated; with `whole`, all of it is
+    /// populated as well.
+    pub fn create(
+        name: &Path,
+        plan: Plan,
+        mode: u32,
+        identity: Identity,
+        whole: bool,
+    ) -> Result<Self, WriteError> {
+        let header = Header {
+            generation: identity.generation,
+            store_id: identity.store_id,
+            seed: u64::from_ne_bytes(sys::random()?),
+            created: sys::boottime_now(),
+            boot_id: sys::boot_id(),
+            ..Header::new(plan.file_size, plan.slot_count).ok_or(WriteError::BadOption("size"))?
+        };
+        let file = sys::create(name, plan.file_size, mode)?;
+        let build = || {
+            rustix::io::pwrite(&file, &header.encode(), 0)?;
+            let id = sys::file_id(&rustix::fs::fstat(&file)?);
+            let region = Arc::new(Region::map(&file, header.file_size, header.log_offset())?);
+            let end = header.file_size as usize;
+            let part = (header.log_offset() as usize + POPULATE_AT_OPEN).min(end);
+            let huge_pages = region.populate(0, if whole { end } else { part });
+            Ok(Self {
+                region,
+                header,
+                id,
+                huge_pages,
+            })
+        };
+        build().inspect_err(|_| {
+            let _ = rustix::fs::unlink(name);
+        })
+    }
+
+    /// The words of the header that move.
+    pub fn words(&self) -> HeaderWords<'_> {
+        HeaderWords::new(self.region.header_words())
+    }
+
+    /// The slot index.
+    pub fn index(&self) -> Index<'_> {
+        let words = self.header.index_size() as usize / 8;
+        header::index(self.region.words(erlmcp_shm_layout::HEADER_SIZE, words))
+    }
+
+    /// The hash of a key in this generation.
+    pub fn hash(&self, kind: Kind, key: &[u8]) -> u64 {
+        key_hash(self.header.seed, kind, key)
+    }
+
+    /// The key of a published value.
+    fn key_of(&self, value: &SlotValue) -> &[u8] {
+        let key = value.record + RecordShape::of(value).key;
+        self.region.sealed(key, value.key_len.into())
+    }
+
+    /// All bytes of the record of a published value.
+    pub fn record_of(&self, value: &SlotValue) -> &[u8] {
+        let total = RecordShape::of(value).total;
+        self.region.sealed(value.record, total)
+    }
+
+    /// Finds the key's place.
+    pub fn place(&self, kind: Kind, key: &[u8], hash: u64) -> Place<'_> {
+        let is_key = |v: &SlotValue| {
+            v.kind == kind && v.key_len as usize == key.len() && self.key_of(v) == key
+        };
+        // The writer's lock is held, so no publish can disturb this.
+        let (slot, old) = match self.index().probe(hash, is_key) {
+            Ok(Probe::Found(slot, value)) => (Some(slot), Some(value)),
+            Ok(Probe::Vacant(slot)) => (Some(slot), None),
+            Ok(Probe::Exhausted) | Err(_) => (None, None),
+        };
+        Place { hash, slot, old }
+    }
+
+    /// Whether log and index could take the step to `after`, with `pending` more to come.
+    pub fn fits(&self, after: &Stats, pending: &Pending) -> bool {
+        let log = after.log_tail + after.reserved_bytes.max(pending.reserved) + pending.bytes;
+        let slots = after.used_slots + pending.keys;
+        log <= self.header.file_size && slots <= self.header.slot_count / 2
+    }
+
+    /// Appends a record and publishes it at its place.
+    ///
+    /// # Panics
+    /// If it does not fit, which the caller has checked: then the bookkeeping is wrong, and going on
+    /// would damage the store.
+    pub fn publish(&self, place: &Place<'_>, record: &Record<'_>) {
+        let total = record.shape().total;
+        let mut claim = self.region.claim(total).expect("room was checked");
+        record.write(claim.bytes());
+        let value = record.slot_value(claim.seal());
+        let slot = place.slot.expect("reach was checked");
+        slot.publish(place.hash, &value);
+    }
+
+    /// Wakes everyone who waits for the change counter.
+    pub fn wake(&self) {
+        let word = self.region.futex(self.words().changes_word());
+        // The only error is a bad address; the count of the woken is nobody's business.
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+    }
+}
+
+/// A generation that takes records.
+#[derive(Debug)]
+pub struct Generation {
+    pub map: Arc<Mapped>,
+    /// The figures of this generation; the header has a copy that readers can see.
+    pub stats: Stats,
+}
+
+impl Generation {
+    /// An empty one, counting on from `before` where there is a predecessor.
+    pub fn new(map: Mapped, before: &Stats) -> Self {
+        let stats = Stats {
+            log_tail: map.header.log_offset(),
+            puts: before.puts,
+            deletes: before.deletes,
+            rollovers: before.rollovers,
+            version: before.version,
+            ..Stats::default()
+        };
+        Self {
+            map: Arc::new(map),
+            stats,
+        }
+    }
+
+    /// Takes a record over from another generation as it stands, its checksum included. `false`: the
+    /// index has no place for it within reach.
+    pub fn adopt(&mut self, offset: u64, value: &SlotValue) -> bool {
+        let value = SlotValue {
+            record: offset,
+            ..*value
+        };
+        let Self { map, stats } = self;
+        let key = map.key_of(&value);
+        let hash = map.hash(value.kind, key);
+        let place = map.place(value.kind, key, hash);
+        let Some(slot) = place.slot else { return false };
+        slot.publish(hash, &value);
+        let total = RecordShape::of(&value).total;
+        stats.live_bytes += total;
+        stats.entries += 1;
+        stats.used_slots += 1;
+        stats.reserved_bytes += RecordShape::tombstone(value.key_len);
+        true
+    }
+
+    /// Makes the figures visible, and the change counter with them.
+    pub fn announce(&self, changes: u64) {
+        let words = self.map.words();
+        words.set_stats(&self.stats);
+        words.set_changes(changes);
+    }
+
+    /// Marks the generation whole, before it goes to the path.
+    pub fn go_live(&self, changes: u64, heartbeat_interval_ms: u64) {
+        let words = self.map.words();
+        words.set_writer(heartbeat_interval_ms, std::process::id());
+        words.set_heartbeat(sys::boottime_now());
+        self.announce(changes);
+        words.set_state(State::Live);
+    }
+}
+
+/// What a generation that is being built still has to take over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pending {
+    pub bytes: u64,
+    pub keys: u64,
+    /// The tombstones' reserve that the finished generation will need.
+    pub reserved: u64,
+}

@@ -1,0 +1,116 @@
+//! Opening a store: the lock, what an earlier writer left, and the first generation of this one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::generation::{Generation, Identity, Mapped};
+use crate::recovery::{self, Inventory, Remains};
+use crate::shared::Shared;
+use crate::sizing::{Limits, Plan, Trigger};
+use crate::state::{Open, State};
+use crate::sys::{self, LockFile};
+use crate::{Options, Recover, WriteError, Writer, build};
+
+impl Writer {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, WriteError> {
+        let limits = options.limits()?;
+        if cfg!(not(all(
+            target_endian = "little",
+            target_pointer_width = "64"
+        ))) {
+            return Err(WriteError::Unsupported);
+        }
+        // A later change of the working directory must not move the store.
+        let path = std::path::absolute(path).map_err(|_| WriteError::BadOption("path"))?;
+        let lock = LockFile::acquire(&path, options.lock_wait)?;
+        let remains = match recovery::open(&path) {
+            // Damaged beyond its header: nothing to keep, and nothing to mark.
+            Err(WriteError::Corrupt(_)) if options.recover == Recover::Clear => None,
+            remains => remains?,
+        };
+        recovery::sweep(&path)?;
+        let (current, changes, damaged) = start(&path, options, &limits, remains.as_ref())?;
+        let header = current.map.header;
+        let plan = Plan {
+            file_size: header.file_size,
+            slot_count: header.slot_count,
+        };
+        let state = State {
+            version: current.stats.version,
+            open: Some(Open {
+                trigger: Trigger::new(plan, &current.stats),
+                current,
+                build: None,
+                lock,
+            }),
+            changes,
+            request: None,
+            builds_ended: 0,
+            build_error: None,
+            retry_at: None,
+            retired: remains.map(|r| Arc::new(r.map)).into_iter().collect(),
+            builder_gone: false,
+        };
+        let interval = options.heartbeat_interval;
+        let shared = Shared::new(path, limits, options.mode, interval, state, damaged);
+        let shared = Arc::new(shared);
+        let theirs = shared.clone();
+        let builder = std::thread::Builder::new()
+            .name("erlmcp-shm-build".into())
+            .spawn(move || build::run(&theirs))
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::AGAIN))?;
+        Ok(Self::new(shared, builder))
+    }
+}
+
+/// The generation that a writer begins with, standing at the path; its change counter; and how many
+/// damaged places there were.
+fn start(
+    path: &Path,
+    options: &Options,
+    limits: &Limits,
+    remains: Option<&Remains>,
+) -> Result<(Generation, u64, u64), WriteError> {
+    let keep = options.recover == Recover::Keep;
+    let inventory = match remains {
+        Some(remains) if keep => remains.take_inventory(),
+        Some(remains) => Inventory::empty(remains.figures()),
+        None => Inventory::default(),
+    };
+    let store_id = match remains {
+        Some(remains) if keep => remains.map.header.store_id,
+        _ => sys::random()?,
+    };
+    let generation = remains.map_or(1, |remains| remains.map.header.generation + 1);
+    let identity = Identity {
+        store_id,
+        generation,
+    };
+    let plan = limits.first(&inventory.stats);
+    let changes = remains.map_or(0, Remains::changes) + 1;
+    loop {
+        let name = sys::temporary_name(path, generation)?;
+        let temporary = build::Temporary(&name);
+        let map = Mapped::create(&name, plan, options.mode, identity, false)?;
+        let mut current = Generation::new(map, &inventory.stats);
+        if let Some(remains) = remains
+            && !remains.copy_into(&inventory, &mut current)
+        {
+            continue; // the next one has another seed
+        }
+        current.stats.rollovers += u64::from(remains.is_some());
+        let interval = options.heartbeat_interval.as_millis() as u64;
+        current.go_live(changes, interval);
+        let replaces = sys::id_at(path)?.is_some();
+        let old_name = sys::place(temporary.0, path, replaces)?;
+        if let Some(remains) = remains {
+            remains.supersede(changes);
+        }
+        if let Some(name) = old_name {
+            let _ = rustix::fs::unlink(&name);
+        }
+        return Ok((current, changes, inventory.damaged));
+    }
+}

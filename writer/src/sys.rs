@@ -1,0 +1,318 @@
+//! The file system side: names, checks, locks, limits, and the exchange at the path.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::{Resource, geteuid, getrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::WriteError;
+
+/// CLOCK_BOOTTIME in ns: the time of heartbeats and expiries.
+///
+/// ```
+/// let now = erlmcp_shm_writer::boottime_now();
+/// assert!(erlmcp_shm_writer::boottime_now() >= now);
+/// ```
+pub fn boottime_now() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The 16 bytes of the running boot's id; zeros where the system has none.
+pub fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&hex, 16).unwrap_or(0).to_be_bytes()
+}
+
+/// Random bytes from the kernel.
+pub fn random<const N: usize>() -> Result<[u8; N], Errno> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+    }
+    Ok(bytes)
+}
+
+/// What a file is known by: device and inode.
+pub type FileId = (u64, u64);
+
+/// The identity in a stat result.
+pub fn file_id(stat: &Stat) -> FileId {
+    (stat.st_dev as _, stat.st_ino as _)
+}
+
+/// The identity of what the path names now, without following a link; `None` if nothing is there.
+pub fn id_at(path: &Path) -> Result<Option<FileId>, Errno> {
+    match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(file_id(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// The name under which generation `generation` is built: nobody can guess it.
+pub fn temporary_name(path: &Path, generation: u64) -> Result<PathBuf, Errno> {
+    let random = u128::from_ne_bytes(random()?);
+    Ok(suffixed(path, &format!(".{generation}.{random:032x}.tmp")))
+}
+
+/// Files beside the path that bear a temporary name of this store.
+pub fn strays(path: &Path) -> Result<Vec<PathBuf>, Errno> {
+    let io = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut stem = path.file_name().ok_or(Errno::ISDIR)?.to_os_string();
+    stem.push(".");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let rest = name
+            .as_encoded_bytes()
+            .strip_prefix(stem.as_encoded_bytes());
+        if rest.is_some_and(is_temporary_suffix) {
+            found.push(folder.join(name));
+        }
+    }
+    Ok(found)
+}
+
+/// `<decimal>.<32 hex digits>.tmp`
+fn is_temporary_suffix(rest: &[u8]) -> bool {
+    let Some(rest) = rest.strip_suffix(b".tmp") else {
+        return false;
+    };
+    let Some(dot) = rest.iter().position(|b| *b == b'.') else {
+        return false;
+    };
+    let (number, random) = (&rest[..dot], &rest[dot + 1..]);
+    !number.is_empty()
+        && number.iter().all(u8::is_ascii_digit)
+        && random.len() == 32
+        && random.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Opens what stands at a path, if it is a regular file of ours that nobody else may write.
+/// `Ok(None)`: nothing is there.
+pub fn open_own(path: &Path, extra: OFlags) -> Result<Option<(File, Stat)>, WriteError> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | extra;
+    let file = match fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV) => {
+            return Err(WriteError::NotRegular);
+        }
+        Err(errno) => return Err(explain_refusal(path, errno)),
+    };
+    let stat = fs::fstat(&file)?;
+    check_own(&stat)?;
+    Ok(Some((file, stat)))
+}
+
+/// Why the system would not open what is at the path: most usefully, that it is somebody else's.
+fn explain_refusal(path: &Path, errno: Errno) -> WriteError {
+    match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => check_own(&stat).err().unwrap_or(WriteError::Io(errno)),
+        Err(_) => WriteError::Io(errno),
+    }
+}
+
+fn check_own(stat: &Stat) -> Result<(), WriteError> {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(WriteError::NotRegular);
+    }
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(WriteError::BadOwner);
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(WriteError::InsecureMode);
+    }
+    Ok(())
+}
+
+/// Makes a new file of exactly `size` allocated bytes; nothing is left behind on failure.
+pub fn create(path: &Path, size: u64, mode: u32) -> Result<File, WriteError> {
+    // Growing past RLIMIT_FSIZE is a SIGXFSZ, which would end the process: ask first.
+    if getrlimit(Resource::Fsize)
+        .current
+        .is_some_and(|limit| size > limit)
+    {
+        return Err(Errno::FBIG.into());
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+    let filled = crate::limits::check_memory(&file, size).and_then(|()| {
+        // Not through open(2): the umask has no say.
+        fs::fchmod(&file, Mode::from_raw_mode(mode as _))?;
+        allocate(&file, size)
+    });
+    if let Err(errno) = filled {
+        let _ = fs::unlink(path);
+        return Err(errno.into());
+    }
+    Ok(file)
+}
+
+/// Allocates every page now: a full disk is an error here and never a SIGBUS at the first touch.
+fn allocate(file: &File, size: u64) -> Result<(), Errno> {
+    loop {
+        match fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP) => return write_zeros(file, size),
+            done => return done,
+        }
+    }
+}
+
+fn write_zeros(file: &File, size: u64) -> Result<(), Errno> {
+    let zeros = vec![0; (1 << 20).min(size as usize)];
+    let mut at = 0;
+    while at < size {
+        let rest = (size - at).min(zeros.len() as u64) as usize;
+        match rustix::io::pwrite(file, &zeros[..rest], at) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(n) => at += n as u64,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Puts `temporary` at `path`. With `replaces` the file there keeps a name until the caller unlinks
+/// it (the name returned), so that a crash leaves both; without it the path must be free.
+pub fn place(temporary: &Path, path: &Path, replaces: bool) -> Result<Option<PathBuf>, Errno> {
+    let rename = |flags| fs::renameat_with(CWD, temporary, CWD, path, flags);
+    if !replaces {
+        return match rename(RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::link(temporary, path)?;
+                fs::unlink(temporary)?;
+                Ok(None)
+            }
+            done => done.map(|()| None),
+        };
+    }
+    match rename(RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(Some(temporary.to_path_buf())),
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            // No exchange here: give the old file a second name first. The name is a temporary one,
+            // so a writer that finds it after a crash marks and unlinks it like any stray.
+            let aside = temporary_name(path, 0)?;
+            fs::link(path, &aside)?;
+            fs::rename(temporary, path)?;
+            Ok(Some(aside))
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The writer's lock: an open-file-description lock on `PATH.lock`, which the kernel releases when
+/// the last descriptor goes, however the process ends.
+#[derive(Debug)]
+pub struct LockFile {
+    /// Held, not used: closing it releases the lock.
+    _file: File,
+    id: FileId,
+}
+
+impl LockFile {
+    /// The name of the lock file.
+    pub fn path_for(path: &Path) -> PathBuf {
+        suffixed(path, ".lock")
+    }
+
+    /// Takes the lock, trying for `wait`.
+    pub fn acquire(path: &Path, wait: Duration) -> Result<Self, WriteError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if let Some(lock) = Self::try_acquire(&Self::path_for(path))? {
+                return Ok(lock);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(WriteError::Locked);
+            }
+            std::thread::sleep(left.min(Duration::from_millis(10)));
+        }
+    }
+
+    fn try_acquire(name: &Path) -> Result<Option<Self>, WriteError> {
+        let Some((file, stat)) = open_own(name, OFlags::CREATE)? else {
+            return Err(Errno::NOENT.into());
+        };
+        let whole_file = libc::flock {
+            l_type: libc::F_WRLCK as _,
+            l_whence: libc::SEEK_SET as _,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file)) {
+            Ok(_) => {}
+            Err(nix::Error::EAGAIN | nix::Error::EACCES) => return Ok(None),
+            Err(errno) => return Err(Errno::from_raw_os_error(errno as i32).into()),
+        }
+        let id = file_id(&stat);
+        // Somebody may have put another file there since we opened this one: then it is not the
+        // lock that the next writer will ask.
+        let lock = Self { _file: file, id };
+        Ok(lock.is_at(name)?.then_some(lock))
+    }
+
+    fn is_at(&self, name: &Path) -> Result<bool, Errno> {
+        Ok(id_at(name)? == Some(self.id))
+    }
+
+    /// Whether the lock file at the path is still the one held.
+    pub fn is_current(&self, path: &Path) -> Result<bool, Errno> {
+        self.is_at(&Self::path_for(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_temporary_names_are_strays() {
+        assert!(is_temporary_suffix(
+            b"12.0123456789abcdef0123456789abcdef.tmp"
+        ));
+        for other in [
+            &b"lock"[..],
+            b"tmp",
+            b".tmp",
+            b"12.0123.tmp",
+            b"x.0123456789abcdef0123456789abcdef.tmp",
+            b"12.0123456789abcdef0123456789abcdeg.tmp",
+            b"12.0123456789abcdef0123456789abcdef.tm",
+        ] {
+            assert!(!is_temporary_suffix(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_system_has_a_boot_id_and_randomness() {
+        assert_eq!(boot_id(), boot_id());
+        assert_ne!(random::<16>(), random::<16>());
+    }
+}

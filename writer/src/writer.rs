@@ -1,0 +1,369 @@
+//! The handle that programs hold.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use erlmcp_shm_layout::{Attributes, Kind, State as GenerationState};
+use parking_lot::Mutex;
+
+use crate::shared::{Locked, Shared};
+use crate::sizing::Demand;
+use crate::state::{Op, Open, State, Step};
+use crate::{BatchError, Options, Phase, WriteError, WriterStats, build, sys};
+
+/// Operations of a batch done in one hold of the lock.
+const BATCH_HOLD: usize = 64;
+/// Rollovers that one put waits for before it gives up: more means that others fill every one.
+const MAX_WAITS: u32 = 64;
+
+/// The writer of a store. Clones share it; dropping the last one closes it.
+///
+/// ```
+/// use erlmcp_shm_writer::{Kind, WriteError, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("export.bin");
+/// let writer = Writer::options().open(&path)?;
+/// let first = writer.put(Kind::Prompt, b"greet", br#"{"messages":[]}"#, b"{}")?;
+/// let second = writer.put(Kind::Prompt, b"greet", br#"{"messages":[]}"#, b"{}")?;
+/// assert!(second > first);
+/// // One writer a path:
+/// assert_eq!(Writer::options().open(&path).err(), Some(WriteError::Locked));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Writer {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    builder: Mutex<Option<JoinHandle<()>>>,
+    /// The figures at the close.
+    last: Mutex<Option<WriterStats>>,
+}
+
+/// How an attempt ended that was not to wait.
+///
+/// ```
+/// use erlmcp_shm_writer::{Attempt, Kind, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # let writer = Writer::options().open(dir.path().join("export.bin"))?;
+/// let gone = writer.try_delete(Kind::Resource, b"x", std::time::Duration::from_micros(20))?;
+/// assert_eq!(gone, Attempt::Done(None)); // it was not there
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt<T> {
+    /// It is done.
+    Done(T),
+    /// It would have had to wait; nothing was written.
+    Busy,
+}
+
+impl Writer {
+    /// Options with their defaults.
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, builder: JoinHandle<()>) -> Self {
+        Self {
+            handle: Arc::new(Handle {
+                shared,
+                builder: Mutex::new(Some(builder)),
+                last: Mutex::new(None),
+            }),
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
+    /// The absolute path of the store.
+    pub fn path(&self) -> &Path {
+        &self.shared().path
+    }
+
+    /// Publishes an entry, or its next version; returns the version. Readers see it from the moment
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`EmptyKey`](WriteError::EmptyKey), [`KeyTooLarge`](WriteError::KeyTooLarge),
+    /// [`TooLarge`](WriteError::TooLarge), [`NoSpace`](WriteError::NoSpace), and what building a
+    /// larger generation met, ENOSPC for one. Nothing was published then.
+    pub fn put(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        data: &[u8],
+        metadata: &[u8],
+    ) -> Result<u64, WriteError> {
+        self.put_with(kind, key, data, metadata, Attributes::default())
+    }
+
+    /// [`put`](Self::put) with an expiry and a scope.
+    ///
+    /// ```
+    /// use erlmcp_shm_writer::{Attributes, Kind, Scope, Writer, boottime_now};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let writer = Writer::options().open(dir.path().join("export.bin"))?;
+    /// let in_a_minute = boottime_now() + 60_000_000_000;
+    /// let attributes = Attributes { expires_at: in_a_minute, scope: Scope::Private };
+    /// writer.put_with(Kind::Resource, b"user:1", b"..", b"{}", attributes)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_with(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        data: &[u8],
+        metadata: &[u8],
+        attributes: Attributes,
+    ) -> Result<u64, WriteError> {
+        let op = Op::Put {
+            kind,
+            key,
+            data,
+            metadata,
+            attributes,
+        };
+        op.check(&self.shared().limits)?;
+        let version = self.wait_for(&mut self.shared().lock(), &op)?;
+        Ok(version.expect("a put makes a version"))
+    }
+
+    /// [`put_with`](Self::put_with) that does not wait: neither longer than `patience` for the lock,
+    /// nor for a rollover.
+    pub fn try_put_with(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        data: &[u8],
+        metadata: &[u8],
+        attributes: Attributes,
+        patience: Duration,
+    ) -> Result<Attempt<u64>, WriteError> {
+        let op = Op::Put {
+            kind,
+            key,
+            data,
+            metadata,
+            attributes,
+        };
+        Ok(match self.attempt(&op, patience)? {
+            Attempt::Done(version) => Attempt::Done(version.expect("a put makes a version")),
+            Attempt::Busy => Attempt::Busy,
+        })
+    }
+
+    /// Deletes an entry; returns the version of the deletion, or `None` if it was not there.
+    ///
+    /// # Errors
+    /// A key of a wrong length, and a writer that is closed or failed; never for want of room.
+    pub fn delete(&self, kind: Kind, key: &[u8]) -> Result<Option<u64>, WriteError> {
+        let op = Op::Delete { kind, key };
+        op.check(&self.shared().limits)?;
+        self.wait_for(&mut self.shared().lock(), &op)
+    }
+
+    /// [`delete`](Self::delete) that waits for the lock no longer than `patience`.
+    pub fn try_delete(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        patience: Duration,
+    ) -> Result<Attempt<Option<u64>>, WriteError> {
+        self.attempt(&Op::Delete { kind, key }, patience)
+    }
+
+    /// Makes several changes, in order, each of which appears atomically. All are checked before
+    /// the first is made.
+    ///
+    /// # Errors
+    /// The position of the change that failed, and why. See [`BatchError`] for what was written.
+    pub fn put_batch(&self, ops: &[Op<'_>]) -> Result<(), BatchError> {
+        let at = |index| move |error| BatchError { index, error };
+        for (index, op) in ops.iter().enumerate() {
+            op.check(&self.shared().limits).map_err(at(index))?;
+        }
+        for (nth, hold) in ops.chunks(BATCH_HOLD).enumerate() {
+            let mut state = self.shared().lock();
+            for (i, op) in hold.iter().enumerate() {
+                let index = nth * BATCH_HOLD + i;
+                self.wait_for(&mut state, op).map_err(at(index))?;
+            }
+            state.unlock_fair();
+        }
+        Ok(())
+    }
+
+    fn attempt(&self, op: &Op<'_>, patience: Duration) -> Result<Attempt<Option<u64>>, WriteError> {
+        let shared = self.shared();
+        op.check(&shared.limits)?;
+        let Some(mut state) = shared.try_lock(patience) else {
+            return Ok(Attempt::Busy);
+        };
+        match self.step(&mut state, op)? {
+            Step::Done(version) => Ok(Attempt::Done(version)),
+            Step::NoRoom => Ok(Attempt::Busy),
+        }
+    }
+
+    /// One try to make the change, and the next build begun if it is due.
+    fn step(&self, state: &mut State, op: &Op<'_>) -> Result<Step, WriteError> {
+        let shared = self.shared();
+        shared.open(state)?;
+        let step = state.apply(op, &shared.limits)?;
+        let building = shared.building.load(Ordering::Relaxed);
+        if !building && state.build_is_due(&shared.limits) {
+            state.request = Some(Demand::default());
+            shared.work.notify_one();
+        }
+        Ok(step)
+    }
+
+    /// Makes the change, waiting for as many rollovers as it takes.
+    fn wait_for(&self, state: &mut Locked<'_>, op: &Op<'_>) -> Result<Option<u64>, WriteError> {
+        for _ in 0..MAX_WAITS {
+            if let Step::Done(version) = self.step(state, op)? {
+                return Ok(version);
+            }
+            let wanted = state.builds_ended + 1;
+            if !self.shared().building.load(Ordering::Relaxed) {
+                state.request = Some(op.demand());
+                self.shared().work.notify_one();
+            }
+            self.wait_for_build(state, wanted)?;
+        }
+        Err(WriteError::NoSpace)
+    }
+
+    fn wait_for_build(&self, state: &mut Locked<'_>, wanted: u64) -> Result<(), WriteError> {
+        let shared = self.shared();
+        while state.builds_ended < wanted {
+            if state.builder_gone {
+                return Err(WriteError::Failed);
+            }
+            state.wait(&shared.build_ended, Duration::from_secs(1));
+            shared.open(state)?;
+        }
+        state.build_error.map_or(Ok(()), Err)
+    }
+
+    /// Builds a new generation with the live records only, and waits for the switch to it.
+    ///
+    /// # Errors
+    /// What the building met: ENOSPC, for one. The store goes on in the generation it has.
+    pub fn compact(&self) -> Result<(), WriteError> {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        shared.open(&mut state)?;
+        // A build that has begun already does not count: it may have passed entries by.
+        let under_way = u64::from(shared.building.load(Ordering::Relaxed));
+        let wanted = state.builds_ended + under_way + 1;
+        state.request.get_or_insert_default();
+        shared.work.notify_one();
+        self.wait_for_build(&mut state, wanted)
+    }
+
+    /// Tells readers that the writer lives, and looks whether the path still names its file. Takes no
+    /// lock.
+    ///
+    /// # Errors
+    /// [`PathLost`](WriteError::PathLost): the path or its lock file was removed or replaced. Where
+    /// it was merely removed, a new generation is being put there by the time this returns.
+    pub fn heartbeat(&self) -> Result<(), WriteError> {
+        let shared = self.shared();
+        let live = shared.live()?;
+        live.words().set_heartbeat(sys::boottime_now());
+        let at_path = sys::id_at(&shared.path)?;
+        if at_path == Some(live.id) {
+            return Ok(());
+        }
+        if shared.live()?.id != live.id {
+            return Ok(()); // a switch came between
+        }
+        if at_path.is_none()
+            && let Some(mut state) = shared.try_lock(Duration::ZERO)
+        {
+            state.request.get_or_insert_default();
+            shared.work.notify_one();
+        }
+        Err(WriteError::PathLost)
+    }
+
+    /// Wakes the readers that wait for a change, if there was one since the last wake-up. Takes no
+    /// lock.
+    ///
+    /// # Errors
+    /// [`Closed`](WriteError::Closed).
+    pub fn flush(&self) -> Result<(), WriteError> {
+        let shared = self.shared();
+        let live = shared.live()?;
+        let changes = live.words().changes();
+        // Relaxed: a wake-up more or less does no harm, and the counter it compares orders itself.
+        if shared.woken.swap(changes, Ordering::Relaxed) != changes {
+            live.wake();
+        }
+        Ok(())
+    }
+
+    /// The figures now, or those at the close. Takes no lock.
+    pub fn stats(&self) -> WriterStats {
+        self.handle.stats()
+    }
+
+    /// Closes the store: readers can tell, the lock is free when this returns, and what was
+    /// published stays readable. Later calls do nothing.
+    pub fn close(&self) {
+        self.handle.close();
+        // The builder unmaps and removes what it was at.
+        let builder = self.handle.builder.lock().take();
+        if let Some(builder) = builder {
+            let _ = builder.join();
+        }
+    }
+}
+
+impl Handle {
+    fn stats(&self) -> WriterStats {
+        let shared = &self.shared;
+        let Ok(live) = shared.live() else {
+            let last = self.last.lock().clone();
+            return last.expect("set before the close");
+        };
+        WriterStats::of(shared, &live)
+    }
+
+    fn close(&self) {
+        let shared = &self.shared;
+        let stats = WriterStats {
+            phase: Phase::Closed,
+            ..self.stats()
+        };
+        let mut state = shared.lock();
+        build::give_up(&mut state);
+        let Some(open) = state.open.take() else {
+            return;
+        };
+        *self.last.lock() = Some(stats);
+        shared.live.store(None);
+        let Open { current, lock, .. } = open;
+        current.map.words().set_state(GenerationState::Closed);
+        current.map.wake();
+        state.retired.push(current.map);
+        drop(lock);
+        shared.work.notify_one();
+        shared.build_ended.notify_all();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,66 @@
+//! What the tests share: self-describing payloads, and this executable run again as another process.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::process::{Child, Command, Stdio};
+
+use erlmcp_shm_reader::{Entry, Kind, Reader};
+use erlmcp_shm_writer::{Options, Writer};
+
+pub const KIND: Kind = Kind::Resource;
+
+/// A store small enough that rollovers are frequent.
+pub fn small() -> Options {
+    Writer::options().size(16 << 10).max_size(4 << 20)
+}
+
+pub fn key(i: u64) -> Vec<u8> {
+    format!("file:///key/{i}").into_bytes()
+}
+
+/// `len` bytes (16 at least) that follow from key number and counter.
+pub fn payload(key: u64, counter: u64, len: usize) -> Vec<u8> {
+    let mut bytes = [key.to_le_bytes(), counter.to_le_bytes()].concat();
+    let seed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ counter;
+    bytes.extend((16..len).map(|i| (seed.rotate_left(i as u32 % 64) as u8) ^ i as u8));
+    bytes
+}
+
+/// The counter in a payload, every byte of which was checked.
+pub fn counter_of(key: u64, entry: &Entry<'_>) -> u64 {
+    let data = entry.data();
+    let counter = u64::from_le_bytes(data[8..16].try_into().unwrap());
+    assert_eq!(data, payload(key, counter, data.len()), "torn or foreign");
+    counter
+}
+
+/// The counter of a key as a reader sees it now.
+pub fn read(reader: &Reader, number: u64) -> Option<u64> {
+    let view = reader.view().unwrap();
+    let entry = view.get(KIND, &key(number)).unwrap()?;
+    Some(counter_of(number, &entry))
+}
+
+/// Runs a test of this executable as a process of its own; `args` reach it in the environment.
+pub fn child(test: &str, args: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("CHILD_ARGS", args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What [`child`] was given; `None` in an ordinary run of the tests.
+pub fn child_args() -> Option<String> {
+    std::env::var("CHILD_ARGS").ok()
+}
+
+/// Whether the test may do what only root can; says so where not.
+pub fn root_or_skip(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("SKIPPED: {what} needs root");
+    }
+    root
+}
