@@ -1,0 +1,24 @@
+.PHONY: build setup demo test bench clean
+
+# The Rust programs, in target/release, and the OTP application, in _build.
+build: setup
+	cargo build --release --workspace
+	rebar3 compile
+
+# Installs what is missing.
+setup:
+	@scripts/setup.sh
+
+# A node publishes, another process reads.
+demo: build
+	@scripts/demo.sh
+
+# Every check that a change must pass.
+test: setup
+	@scripts/check.sh
+
+bench:
+	cargo bench -p erlmcp-shm-benches
+
+clean:
+	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Installs, from Debian's or Ubuntu's packages, what building and testing need beyond Rust, git and make.
+# Where all of it is there it installs nothing, and needs neither the network nor root.
+set -euo pipefail
+
+# The OTP applications that the suites, xref, dialyzer and rebar3 itself load.
+readonly otp=(common_test crypto dialyzer eunit inets parsetools public_key ssl syntax_tools tools)
+
+say() { echo "setup: $*"; }
+
+die() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+evaluate() { erl -noinput -boot start_clean -eval "$1, halt()."; }
+
+cc_works() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null; }
+
+# The packages that are missing, one a line.
+missing() {
+  # Rust links with cc, and cc with libc6-dev.
+  cc_works || printf '%s\n' gcc libc6-dev
+  command -v rebar3 >/dev/null || echo rebar3
+  if ! command -v erl >/dev/null; then
+    printf '%s\n' erlang-base erlang-dev erlang-proper "${otp[@]/#/erlang-}" | tr _ -
+    return
+  fi
+  # Debian keeps the header files in erlang-dev. An Erlang that is not Debian's gets proper from Hex, through rebar3.
+  evaluate "
+    Lacks = fun(App) -> code:lib_dir(App) =:= {error, bad_name} end,
+    [io:format(\"erlang-~s~n\", [App]) || App <- [$(IFS=, && echo "${otp[*]}")], Lacks(App)],
+    code:root_dir() =:= \"/usr/lib/erlang\" andalso Lacks(proper) andalso io:format(\"erlang-proper~n\"),
+    filelib:wildcard(code:lib_dir() ++ \"/common_test-*/include/ct.hrl\") =:= [] andalso io:format(\"erlang-dev~n\")
+  " | tr _ -
+}
+
+install_packages() {
+  command -v apt-get >/dev/null || die "missing, and this system has no apt-get to install it: $*"
+  local as_root=()
+  if [[ $(id -u) != 0 ]]; then
+    command -v sudo >/dev/null || die "missing: run this as root: apt-get install --no-install-recommends $*"
+    as_root=(sudo)
+  fi
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+  say "fetching the package lists"
+  # The list that cannot be fetched may be one of a third party, which is not needed.
+  "${apt[@]}" update || say "a package list could not be fetched; going on with those that are here"
+  say "installing $*"
+  "${apt[@]}" install --yes --no-install-recommends "$@"
+}
+
+command -v cargo >/dev/null || die "cargo is not on the PATH: install Rust (https://rustup.rs) and run this again"
+
+packages=$(missing | xargs)
+if [[ -n $packages ]]; then
+  # shellcheck disable=SC2086 # one word is one package
+  install_packages $packages
+  packages=$(missing | xargs)
+  [[ -z $packages ]] || die "installed, and still missing (is another Erlang first on the PATH?): $packages"
+else
+  say "nothing to install"
+fi
+
+release=$(evaluate 'io:format(erlang:system_info(otp_release))')
+((release >= 25)) || die "Erlang/OTP 25 or newer is needed, and $(command -v erl) is OTP $release"
+((release <= 28)) || say "OTP $release is newer than what is tested (25 to 28)"
+say "$(cargo --version)"
+say "$(rebar3 version)"
+say "$(cc --version | head -n 1)"
