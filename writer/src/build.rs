@@ -25,7 +25,7 @@ use crate::generation::{Generation, Identity, Mapped, Pending};
 use crate::recovery::supersede;
 use crate::region::Claim;
 use crate::shared::Shared;
-use crate::sizing::{Demand, Plan, Trigger};
+use crate::sizing::{Demand, Trigger};
 use crate::state::{Op, Open, State};
 use crate::sys::LockFile;
 use crate::{WriteError, sys};
@@ -144,12 +144,13 @@ fn build(shared: &Shared, demand: Demand) -> Result<(), WriteError> {
             };
             (identity, current.stats)
         };
-        let plan = shared.limits.next(&before, demand);
+        let limits = &shared.limits;
+        let plans = [limits.next(&before, demand), limits.least(&before, demand)];
         let name = sys::temporary_name(&shared.path, identity.generation)?;
         let temporary = Temporary(&name);
-        let map = Mapped::create(&name, plan, shared.mode, identity, true)?;
+        let map = Mapped::create(&name, plans, shared.mode, identity, true)?;
         let next = Generation::new(map, &before);
-        if begin(shared, next)? && copy_all(shared)? && switch(shared, plan, &temporary)? {
+        if begin(shared, next)? && copy_all(shared)? && switch(shared, &temporary)? {
             return Ok(());
         }
     }
@@ -262,7 +263,7 @@ fn claim_batch(
 }
 
 /// Makes the finished generation the current one. `false`: it was aborted meanwhile.
-fn switch(shared: &Shared, plan: Plan, temporary: &Temporary<'_>) -> Result<bool, WriteError> {
+fn switch(shared: &Shared, temporary: &Temporary<'_>) -> Result<bool, WriteError> {
     let mut state = shared.lock();
     let changes = state.changes + 1;
     let version = state.version;
@@ -293,7 +294,7 @@ fn switch(shared: &Shared, plan: Plan, temporary: &Temporary<'_>) -> Result<bool
         let _ = rustix::fs::unlink(&name);
     }
     let next = open.build.take().expect("it was there above").next;
-    open.trigger = Trigger::new(plan, &next.stats);
+    open.trigger = Trigger::new(&next.map.header, &next.stats);
     let old = std::mem::replace(&mut open.current, next);
     shared.live.store(Some(open.current.map.clone()));
     state.changes = changes;

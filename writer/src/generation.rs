@@ -14,6 +14,7 @@ use erlmcp_shm_layout::{
     Header, HeaderWords, Index, Kind, Probe, Record, RecordShape, Slot, SlotValue, State, Stats,
     header, key_hash,
 };
+use rustix::io::Errno;
 use rustix::thread::futex;
 
 use crate::region::Region;
@@ -88,9 +89,23 @@ impl Place<'_> {
 }
 
 impl Mapped {
-    /// Creates the file under `name` and maps it. All of it is allocated; with `whole`, all of it is
-    /// populated as well.
+    /// Creates the file under `name` and maps it, by the first of the plans that there is room for.
+    /// All of it is allocated; with `whole`, all of it is populated as well.
     pub fn create(
+        name: &Path,
+        plans: [Plan; 2],
+        mode: u32,
+        identity: Identity,
+        whole: bool,
+    ) -> Result<Self, WriteError> {
+        let create = |plan| Self::create_as(name, plan, mode, identity, whole);
+        match create(plans[0]) {
+            Err(WriteError::Io(Errno::NOSPC | Errno::NOMEM | Errno::FBIG)) => create(plans[1]),
+            result => result,
+        }
+    }
+
+    fn create_as(
         name: &Path,
         plan: Plan,
         mode: u32,

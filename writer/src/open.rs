@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::generation::{Generation, Identity, Mapped};
 use crate::recovery::{self, Inventory, Remains};
 use crate::shared::Shared;
-use crate::sizing::{Limits, Plan, Trigger};
+use crate::sizing::{Demand, Limits, Trigger};
 use crate::state::{Open, State};
 use crate::sys::{self, LockFile};
 use crate::{Options, Recover, WriteError, Writer, build};
@@ -30,17 +30,12 @@ impl Writer {
             Err(WriteError::Corrupt(_)) if options.recover == Recover::Clear => None,
             remains => remains?,
         };
-        recovery::sweep(&path)?;
+        recovery::sweep(&path, remains.as_ref().map(|remains| remains.map.id))?;
         let (current, changes, damaged) = start(&path, options, &limits, remains.as_ref())?;
-        let header = current.map.header;
-        let plan = Plan {
-            file_size: header.file_size,
-            slot_count: header.slot_count,
-        };
         let state = State {
             version: current.stats.version,
             open: Some(Open {
-                trigger: Trigger::new(plan, &current.stats),
+                trigger: Trigger::new(&current.map.header, &current.stats),
                 current,
                 build: None,
                 lock,
@@ -88,12 +83,18 @@ fn start(
         store_id,
         generation,
     };
-    let plan = limits.first(&inventory.stats);
+    let live = &inventory.stats;
+    let first = limits.first(live);
+    // A new store is as large as asked or not made; one that holds something comes up all the same.
+    let plans = match live.entries {
+        0 => [first, first],
+        _ => [first, limits.least(live, Demand::default())],
+    };
     let changes = remains.map_or(0, Remains::changes) + 1;
     loop {
         let name = sys::temporary_name(path, generation)?;
         let temporary = build::Temporary(&name);
-        let map = Mapped::create(&name, plan, options.mode, identity, false)?;
+        let map = Mapped::create(&name, plans, options.mode, identity, false)?;
         let mut current = Generation::new(map, &inventory.stats);
         if let Some(remains) = remains
             && !remains.copy_into(&inventory, &mut current)

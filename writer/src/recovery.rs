@@ -190,11 +190,13 @@ pub fn supersede(map: &Mapped, changes: u64) {
     map.wake();
 }
 
-/// Marks, wakes and unlinks every file that an earlier writer left under a temporary name. A file of
-/// somebody else stays: it can do no harm there.
-pub fn sweep(path: &Path) -> Result<(), WriteError> {
+/// Marks, wakes and unlinks every file that an earlier writer left under a temporary name, `current`
+/// being the one at the path. A file of somebody else stays: it can do no harm there.
+pub fn sweep(path: &Path, current: Option<sys::FileId>) -> Result<(), WriteError> {
     for stray in sys::strays(path)? {
         match open(&stray) {
+            // A second name of the file at the path: nothing has taken its place yet.
+            Ok(Some(remains)) if Some(remains.map.id) == current => {}
             Ok(Some(remains)) => remains.supersede(remains.changes() + 1),
             Ok(None) | Err(WriteError::BadOwner) => continue,
             // Ours, and not (yet) a store: killed while it was made.

@@ -4,7 +4,7 @@
 //! generation of puts fits between two compactions), and a tombstone for every live key (so that
 //! deletes never fail) have to fit into a log of `max_size`.
 
-use erlmcp_shm_layout::{HEADER_SIZE, MIN_SLOTS, SLOT_SIZE, Stats};
+use erlmcp_shm_layout::{HEADER_SIZE, Header, MIN_SLOTS, SLOT_SIZE, Stats};
 
 /// Dead bytes below which fragmentation alone starts no compaction.
 const DEAD_MIN: u64 = 1 << 20;
@@ -97,10 +97,19 @@ impl Limits {
         } else if file_size < overhead(slot_count) + wanted {
             file_size = round_up(overhead(slot_count) + wanted).min(self.max_size);
         }
-        let must = live.live_bytes + live.reserved_bytes + demand.bytes;
-        file_size = file_size.max(round_up(overhead(slot_count) + must + PAGE));
+        file_size = file_size.max(self.least(live, demand).file_size);
         Plan {
             file_size,
+            slot_count,
+        }
+    }
+
+    /// The smallest generation that serves: for a file system with no room for the one wanted.
+    pub fn least(&self, live: &Stats, demand: Demand) -> Plan {
+        let slot_count = slots_for(live.entries + demand.keys);
+        let must = live.live_bytes + live.reserved_bytes + demand.bytes;
+        Plan {
+            file_size: round_up(overhead(slot_count) + must + PAGE),
             slot_count,
         }
     }
@@ -111,6 +120,14 @@ fn round_up(bytes: u64) -> u64 {
 }
 
 impl Plan {
+    /// The geometry of a generation that exists.
+    pub fn of(header: &Header) -> Self {
+        Self {
+            file_size: header.file_size,
+            slot_count: header.slot_count,
+        }
+    }
+
     /// Bytes a log of this geometry has left with these records in it, the tombstones' reserve kept.
     fn free(&self, live_bytes: u64, reserved: u64) -> u64 {
         let taken = overhead(self.slot_count) + live_bytes + reserved;
@@ -128,7 +145,8 @@ pub struct Trigger {
 
 impl Trigger {
     /// For a generation that starts its life with `stats`.
-    pub fn new(plan: Plan, stats: &Stats) -> Self {
+    pub fn new(header: &Header, stats: &Stats) -> Self {
+        let plan = Plan::of(header);
         Self {
             plan,
             born_free: free_now(&plan, stats),
@@ -170,7 +188,6 @@ fn free_now(plan: &Plan, stats: &Stats) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use erlmcp_shm_layout::Header;
     use proptest::prelude::*;
 
     fn live(entries: u64, live_bytes: u64, reserved_bytes: u64) -> Stats {
@@ -202,7 +219,8 @@ mod tests {
         let plan = limits.next(&live(100, 400_000, 8_000), Demand::default());
         let mut stats = live(100, 400_000, 8_000);
         stats.log_tail = overhead(plan.slot_count) + 400_000;
-        let trigger = Trigger::new(plan, &stats);
+        let header = Header::new(plan.file_size, plan.slot_count).unwrap();
+        let trigger = Trigger::new(&header, &stats);
         assert!(!trigger.is_due(&limits, &stats));
         stats.log_tail = plan.file_size - 10_000;
         assert!(!trigger.log_low(
@@ -239,6 +257,9 @@ mod tests {
             prop_assert!(plan.file_size <= limits.max_size);
             prop_assert!(plan.free(before.live_bytes, before.reserved_bytes) >= demand.bytes);
             prop_assert!(plan.slot_count >= 2 * (entries + 1));
+            let least = limits.least(&before, demand);
+            prop_assert!(least.file_size <= plan.file_size);
+            prop_assert!(least.free(before.live_bytes, before.reserved_bytes) >= demand.bytes);
         }
 
         #[test]

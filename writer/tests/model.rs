@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use erlmcp_shm_reader::{Kind, Reader};
 use erlmcp_shm_writer::{Op, Recover, Writer};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -41,7 +42,7 @@ type Model = HashMap<u8, (Vec<u8>, u64)>;
 fn check(reader: &Reader, model: &Model) {
     let view = reader.view().unwrap();
     for key in 0..=u8::MAX {
-        let entry = view.get(kind_of(key), &[key]).unwrap();
+        let entry = view.get(kind_of(key), [key]).unwrap();
         let found = entry.as_ref().map(|e| (e.data(), e.version()));
         let expected = model.get(&key).map(|(data, v)| (data.as_slice(), *v));
         assert_eq!(found, expected, "key {key}");
@@ -49,7 +50,7 @@ fn check(reader: &Reader, model: &Model) {
             assert_eq!(entry.metadata(), format!("{{\"v\":{key}}}").as_bytes());
         }
         let other = Kind::ALL[(key as usize + 1) % 4];
-        assert!(view.get(other, &[key]).unwrap().is_none());
+        assert!(view.get(other, [key]).unwrap().is_none());
     }
     assert_eq!(view.iter().count(), model.len());
 }
@@ -78,7 +79,7 @@ fn run(actions: Vec<Action>) -> u64 {
             Action::Put { key, len } => {
                 put(&mut model, &writer, key, len);
                 let view = reader.view().unwrap();
-                let entry = view.get(kind_of(key), &[key]).unwrap().unwrap();
+                let entry = view.get(kind_of(key), [key]).unwrap().unwrap();
                 assert_eq!(entry.data(), model[&key].0);
             }
             Action::Delete { key } => {
@@ -89,7 +90,7 @@ fn run(actions: Vec<Action>) -> u64 {
                     reader
                         .view()
                         .unwrap()
-                        .get(kind_of(key), &[key])
+                        .get(kind_of(key), [key])
                         .unwrap()
                         .is_none()
                 );
@@ -138,7 +139,11 @@ fn run(actions: Vec<Action>) -> u64 {
 #[test]
 fn any_program_reads_back_as_a_map_would() {
     let rollovers = AtomicU64::new(0);
-    let cases = ProptestConfig::with_cases(60);
+    let cases = ProptestConfig {
+        cases: 60,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    };
     proptest!(cases, |(actions in prop::collection::vec(action(), 1..400))| {
         rollovers.fetch_add(run(actions), Ordering::Relaxed);
     });

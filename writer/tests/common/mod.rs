@@ -36,7 +36,7 @@ pub fn counter_of(key: u64, entry: &Entry<'_>) -> u64 {
 /// The counter of a key as a reader sees it now.
 pub fn read(reader: &Reader, number: u64) -> Option<u64> {
     let view = reader.view().unwrap();
-    let entry = view.get(KIND, &key(number)).unwrap()?;
+    let entry = view.get(KIND, key(number)).unwrap()?;
     Some(counter_of(number, &entry))
 }
 
