@@ -25,7 +25,7 @@ use crate::generation::{Generation, Identity, Mapped, Pending};
 use crate::recovery::supersede;
 use crate::region::Claim;
 use crate::shared::Shared;
-use crate::sizing::{Demand, Trigger};
+use crate::sizing::{Demand, Trigger, is_fragmented};
 use crate::state::{Op, Open, State};
 use crate::sys::LockFile;
 use crate::{WriteError, sys};
@@ -34,6 +34,8 @@ use crate::{WriteError, sys};
 const BATCH_RECORDS: usize = 128;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_SLOTS: usize = 1024;
+/// How long the thread sleeps when nothing is asked of it; then it looks for what it can tidy.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How long a failed build keeps others from being tried that nobody waits for.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -79,6 +81,7 @@ pub fn run(shared: &Shared) {
     // However this ends, nobody is left waiting for a build.
     let _farewell = Farewell(shared);
     let mut state = shared.lock();
+    let mut populate = false;
     loop {
         let unused = take_unused(&mut state);
         if !unused.is_empty() {
@@ -95,16 +98,32 @@ pub fn run(shared: &Shared) {
             shared.building.store(true, Ordering::Relaxed);
             let error = state.unlocked(|| build(shared, demand)).err();
             give_up(&mut state);
+            populate = error.is_none();
             state.builds_ended += 1;
             state.build_error = error;
             state.retry_at = error.map(|_| Instant::now() + RETRY_AFTER);
             shared.building.store(false, Ordering::Relaxed);
             *shared.last_build_error.lock() = error;
             shared.build_ended.notify_all();
-        } else if state.retired.is_empty() {
-            state.wait(&shared.work, Duration::MAX);
-        } else {
-            state.wait(&shared.work, Duration::from_millis(50));
+        } else if let Some(open) = state
+            .open
+            .as_ref()
+            .filter(|_| std::mem::take(&mut populate))
+        {
+            let (map, stats) = (open.current.map.clone(), open.current.stats);
+            state.unlocked(|| map.populate_ahead(&stats));
+        } else if state.wait(&shared.work, PAUSE).timed_out()
+            && let Some(open) = &state.open
+        {
+            // Nobody wanted a build for a while, so there is time, and this generation will last: one
+            // that a flood of puts replaces in milliseconds is gone before tidying pays.
+            if is_fragmented(&open.current.stats) && !state.backs_off() {
+                state.request = Some(Demand::default());
+                continue;
+            }
+            let (map, end) = (open.current.map.clone(), open.current.stats.log_tail);
+            let step = || map.collapse_next(end);
+            while state.unlocked(step) && state.request.is_none() {}
         }
     }
 }
@@ -148,7 +167,7 @@ fn build(shared: &Shared, demand: Demand) -> Result<(), WriteError> {
         let plans = [limits.next(&before, demand), limits.least(&before, demand)];
         let name = sys::temporary_name(&shared.path, identity.generation)?;
         let temporary = Temporary(&name);
-        let map = Mapped::create(&name, plans, shared.mode, identity, true)?;
+        let map = Mapped::create(&name, plans, shared.mode, identity, before.live_bytes)?;
         let next = Generation::new(map, &before);
         if begin(shared, next)? && copy_all(shared)? && switch(shared, &temporary)? {
             return Ok(());

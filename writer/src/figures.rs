@@ -60,8 +60,8 @@ pub struct WriterStats {
     pub log_used: u64,
     /// What the writer is doing.
     pub phase: Phase,
-    /// Whether all of the file was given 2 MiB pages.
-    pub huge_pages: bool,
+    /// Bytes of the file, from its start, that have 2 MiB pages.
+    pub huge_bytes: u64,
     /// Since the last heartbeat.
     pub heartbeat_age: Duration,
     /// Why the last build of a generation failed, if it did.
@@ -97,7 +97,7 @@ impl WriterStats {
             log_bytes: header.file_size - header.log_offset(),
             log_used: stats.log_tail - header.log_offset(),
             phase,
-            huge_pages: live.huge_pages,
+            huge_bytes: live.huge.load(Ordering::Relaxed),
             heartbeat_age: Duration::from_nanos(age),
             last_build_error: *shared.last_build_error.lock(),
             damaged: shared.damaged,

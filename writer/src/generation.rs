@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use erlmcp_shm_layout::{
     Header, HeaderWords, Index, Kind, Probe, Record, RecordShape, Slot, SlotValue, State, Stats,
@@ -17,12 +18,12 @@ use erlmcp_shm_layout::{
 use rustix::io::Errno;
 use rustix::thread::futex;
 
-use crate::region::Region;
+use crate::region::{HUGE, Region};
 use crate::sizing::Plan;
 use crate::{WriteError, sys};
 
-/// The bytes that a build may populate at open, before the first put: more would make a start slow.
-const POPULATE_AT_OPEN: usize = 64 << 20;
+/// Bytes to populate beyond what twice the live records will take.
+const POPULATE_AHEAD: u64 = 16 << 20;
 
 /// What is fixed for the life of a generation: its file, its mapping, its header.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ pub struct Mapped {
     pub region: Arc<Region>,
     pub header: Header,
     pub id: sys::FileId,
-    pub huge_pages: bool,
+    /// Bytes from the start that have huge pages.
+    pub huge: AtomicU64,
 }
 
 /// Who a generation belongs to, and where it stands among its siblings.
@@ -90,15 +92,15 @@ impl Place<'_> {
 
 impl Mapped {
     /// Creates the file under `name` and maps it, by the first of the plans that there is room for.
-    /// All of it is allocated; with `whole`, all of it is populated as well.
+    /// All of it is allocated, and populated as far as the live records will reach.
     pub fn create(
         name: &Path,
         plans: [Plan; 2],
         mode: u32,
         identity: Identity,
-        whole: bool,
+        live_bytes: u64,
     ) -> Result<Self, WriteError> {
-        let create = |plan| Self::create_as(name, plan, mode, identity, whole);
+        let create = |plan| Self::create_as(name, plan, mode, identity, live_bytes);
         match create(plans[0]) {
             Err(WriteError::Io(Errno::NOSPC | Errno::NOMEM | Errno::FBIG)) => create(plans[1]),
             result => result,
@@ -110,7 +112,7 @@ impl Mapped {
         plan: Plan,
         mode: u32,
         identity: Identity,
-        whole: bool,
+        live_bytes: u64,
     ) -> Result<Self, WriteError> {
         let header = Header {
             generation: identity.generation,
@@ -125,14 +127,12 @@ impl Mapped {
             rustix::io::pwrite(&file, &header.encode(), 0)?;
             let id = sys::file_id(&rustix::fs::fstat(&file)?);
             let region = Arc::new(Region::map(&file, header.file_size, header.log_offset())?);
-            let end = header.file_size as usize;
-            let part = (header.log_offset() as usize + POPULATE_AT_OPEN).min(end);
-            let huge_pages = region.populate(0, if whole { end } else { part });
+            region.populate(0, header.log_offset() + live_bytes);
             Ok(Self {
                 region,
                 header,
                 id,
-                huge_pages,
+                huge: AtomicU64::new(0),
             })
         };
         build().inspect_err(|_| {
@@ -201,6 +201,23 @@ impl Mapped {
         let value = record.slot_value(claim.seal());
         let slot = place.slot.expect("reach was checked");
         slot.publish(place.hash, &value);
+    }
+
+    /// Populates what the next puts will reach.
+    pub fn populate_ahead(&self, stats: &Stats) {
+        let ahead = 2 * stats.live_bytes + POPULATE_AHEAD;
+        let tail = stats.log_tail;
+        self.region.populate(tail, tail + ahead);
+    }
+
+    /// Gives the next 2 MiB below `end` huge pages; `false` once there is nothing left to do.
+    pub fn collapse_next(&self, end: u64) -> bool {
+        // Relaxed: the builder thread's own progress, and a figure for display.
+        let at = self.huge.load(Ordering::Relaxed);
+        let done = at < end && self.region.collapse(at);
+        self.huge
+            .fetch_add(u64::from(done) * HUGE as u64, Ordering::Relaxed);
+        done
     }
 
     /// Wakes everyone who waits for the change counter.

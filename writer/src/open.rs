@@ -94,13 +94,14 @@ fn start(
     loop {
         let name = sys::temporary_name(path, generation)?;
         let temporary = build::Temporary(&name);
-        let map = Mapped::create(&name, plans, options.mode, identity, false)?;
+        let map = Mapped::create(&name, plans, options.mode, identity, live.live_bytes)?;
         let mut current = Generation::new(map, &inventory.stats);
         if let Some(remains) = remains
             && !remains.copy_into(&inventory, &mut current)
         {
             continue; // the next one has another seed
         }
+        current.map.populate_ahead(&current.stats);
         current.stats.rollovers += u64::from(remains.is_some());
         let interval = options.heartbeat_interval.as_millis() as u64;
         current.go_live(changes, interval);

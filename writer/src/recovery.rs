@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use erlmcp_shm_layout::{
     HEADER_SIZE, Header, Kind, RECORD_HEADER, Record, RecordShape, State, Stats, claimed_length,
@@ -43,7 +44,7 @@ pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
         region: Arc::new(Region::map(&file, header.file_size, header.file_size)?),
         header,
         id: sys::file_id(&stat),
-        huge_pages: false,
+        huge: AtomicU64::new(0),
     };
     let stats = map.words().stats().unwrap_or_default();
     Ok(Some(Remains { map, stats }))

@@ -13,6 +13,8 @@ use nix::libc;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+/// Where advice may begin: a multiple of any page size in use.
+const PAGE: usize = 64 << 10;
 /// Bytes of a huge page.
 pub const HUGE: usize = 2 << 20;
 
@@ -115,21 +117,22 @@ impl Region {
         })
     }
 
-    /// Gives the bytes `from..to` their pages now, huge ones where the kernel has them. Says whether
-    /// all of them are huge.
-    pub fn populate(&self, from: usize, to: usize) -> bool {
+    /// Gives the bytes `from..to` their pages now, so that no put meets a page fault there. Older
+    /// kernels do not know the advice; then pages come at first touch as ever.
+    pub fn populate(&self, from: u64, to: u64) {
+        let to = self.len.min(to as usize);
+        let from = to.min(from as usize) / PAGE * PAGE;
+        self.advise(from, to - from, libc::MADV_POPULATE_WRITE);
+    }
+
+    /// Moves the huge page that begins at `at` into one physical piece, whatever the system's
+    /// settings are: one TLB entry instead of 512, here and in every reader that maps it aligned.
+    /// `false` where the kernel or the mapping does not allow it.
+    pub fn collapse(&self, at: u64) -> bool {
         let aligned = matches!(self.owner, Owner::Reserved { .. });
-        let mut all_huge = aligned;
-        for at in (from / HUGE * HUGE..to.min(self.len)).step_by(HUGE) {
-            let whole = at + HUGE <= self.len;
-            let huge = aligned && whole && self.advise(at, HUGE, libc::MADV_COLLAPSE);
-            if !huge {
-                let rest = HUGE.min(self.len - at);
-                self.advise(at, rest, libc::MADV_POPULATE_WRITE);
-            }
-            all_huge &= huge || !whole;
-        }
-        all_huge
+        let at = at as usize;
+        let whole = at.is_multiple_of(HUGE) && at + HUGE <= self.len;
+        aligned && whole && self.advise(at, HUGE, libc::MADV_COLLAPSE)
     }
 
     /// Whether the kernel took the advice. Both kinds used are optional: older kernels refuse them.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard, WaitTimeoutResult};
 
 use crate::WriteError;
 use crate::generation::Mapped;
@@ -77,8 +77,8 @@ impl<'a> Locked<'a> {
     }
 
     /// Waits for the signal without the lock.
-    pub fn wait(&mut self, signal: &Condvar, at_most: Duration) {
-        let _ = signal.wait_for(&mut self.guard, at_most);
+    pub fn wait(&mut self, signal: &Condvar, at_most: Duration) -> WaitTimeoutResult {
+        signal.wait_for(&mut self.guard, at_most)
     }
 
     /// Does something long without the lock.

@@ -135,6 +135,11 @@ impl Plan {
     }
 }
 
+/// Whether half of what was written is dead, and enough to be worth a compaction once there is time.
+pub fn is_fragmented(stats: &Stats) -> bool {
+    stats.dead_bytes > DEAD_MIN && stats.dead_bytes >= stats.live_bytes
+}
+
 /// Decides whether to start building the next generation before anybody has to wait for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Trigger {
@@ -154,10 +159,9 @@ impl Trigger {
         }
     }
 
-    /// Whether a build is due now.
+    /// Whether a build is due now, before a put has to wait for one.
     pub fn is_due(&self, limits: &Limits, stats: &Stats) -> bool {
-        let fragmented = stats.dead_bytes > DEAD_MIN && stats.dead_bytes >= stats.live_bytes;
-        fragmented || self.log_low(limits, stats) || self.index_low(stats)
+        self.log_low(limits, stats) || self.index_low(stats)
     }
 
     fn log_low(&self, limits: &Limits, stats: &Stats) -> bool {

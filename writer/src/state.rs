@@ -191,8 +191,11 @@ impl State {
     /// Whether a build should begin although nobody waits for one.
     pub fn build_is_due(&self, limits: &Limits) -> bool {
         let due = |open: &Open| open.trigger.is_due(limits, &open.current.stats);
-        self.request.is_none()
-            && self.open.as_ref().is_some_and(due)
-            && self.retry_at.is_none_or(|at| Instant::now() >= at)
+        self.request.is_none() && self.open.as_ref().is_some_and(due) && !self.backs_off()
+    }
+
+    /// Whether a build failed so lately that only a waiting put should try again.
+    pub fn backs_off(&self) -> bool {
+        self.retry_at.is_some_and(|at| Instant::now() < at)
     }
 }

@@ -248,7 +248,7 @@ impl Writer {
             if state.builder_gone {
                 return Err(WriteError::Failed);
             }
-            state.wait(&shared.build_ended, Duration::from_secs(1));
+            let _ = state.wait(&shared.build_ended, Duration::from_secs(1));
             shared.open(state)?;
         }
         state.build_error.map_or(Ok(()), Err)
