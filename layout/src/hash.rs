@@ -1,7 +1,7 @@
 //! The published hash: XXH3-64, so that a reader in any language can be written.
 
 use crate::Kind;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use twox_hash::XxHash3_64;
 
 /// The hash of a key: XXH3-64 of its bytes under the generation's seed plus the kind's number
 /// (wrapping). 0 marks an empty slot, so a hash of 0 becomes 1.
@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// ```
 #[inline]
 pub fn key_hash(seed: u64, kind: Kind, key: &[u8]) -> u64 {
-    xxh3_64_with_seed(key, seed.wrapping_add(kind as u64)).max(1)
+    XxHash3_64::oneshot_with_seed(seed.wrapping_add(kind as u64), key).max(1)
 }
 
 /// The checksum of records and of the header's fixed part: XXH3-64, seed 0.
@@ -22,5 +22,5 @@ pub fn key_hash(seed: u64, kind: Kind, key: &[u8]) -> u64 {
 /// ```
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u64 {
-    xxh3_64(bytes)
+    XxHash3_64::oneshot(bytes)
 }

@@ -24,7 +24,7 @@ use erlmcp_shm_layout::{Record, RecordShape, SlotValue};
 use crate::generation::{Generation, Identity, Mapped, Pending};
 use crate::recovery::supersede;
 use crate::region::Claim;
-use crate::shared::Shared;
+use crate::shared::{Locked, Shared};
 use crate::sizing::{Demand, Trigger, is_fragmented};
 use crate::state::{Op, Open, State};
 use crate::sys::LockFile;
@@ -52,10 +52,10 @@ pub struct Build {
 }
 
 /// A record on its way: position of its slot in the current index, what the slot said, its room.
-struct Copy {
+struct Copy<'r> {
     position: usize,
     value: SlotValue,
-    claim: Claim,
+    claim: Claim<'r>,
 }
 
 impl Build {
@@ -69,63 +69,62 @@ impl Build {
         if !place.is_reachable() || !map.fits(&after, &self.pending) {
             return false;
         }
-        map.publish(&place, record);
+        map.publish(&place, record, map.append(record));
         *stats = after;
         true
     }
 }
 
-/// The life of the builder thread: build when asked to, unmap what is no longer used, and end when
-/// the store is closed.
+/// The life of the builder thread: what is asked for first, then what makes later puts cheaper, then
+/// what tidies up. It ends when the store is closed.
 pub fn run(shared: &Shared) {
     // However this ends, nobody is left waiting for a build.
     let _farewell = Farewell(shared);
     let mut state = shared.lock();
-    let mut populate = false;
     loop {
-        let unused = take_unused(&mut state);
-        if !unused.is_empty() {
-            // Unmapping takes 100 ms and more for big files: not under the lock.
-            state.unlocked(|| drop(unused));
+        if unmap_unused(&mut state) {
             continue;
         }
-        if state.open.is_none() && state.retired.is_empty() {
-            return;
-        }
-        if state.open.is_some()
-            && let Some(demand) = state.request.take()
-        {
+        if state.open.is_none() {
+            if state.retired.is_empty() {
+                return;
+            }
+            let _ = state.wait(&shared.work, PAUSE);
+        } else if let Some(demand) = state.request.take() {
             shared.building.store(true, Ordering::Relaxed);
             let error = state.unlocked(|| build(shared, demand)).err();
             give_up(&mut state);
-            populate = error.is_none();
             state.builds_ended += 1;
             state.build_error = error;
             state.retry_at = error.map(|_| Instant::now() + RETRY_AFTER);
             shared.building.store(false, Ordering::Relaxed);
             *shared.last_build_error.lock() = error;
             shared.build_ended.notify_all();
-        } else if let Some(open) = state
-            .open
-            .as_ref()
-            .filter(|_| std::mem::take(&mut populate))
+        } else if !on_current(&mut state, Mapped::populate_next)
+            && state.wait(&shared.work, PAUSE).timed_out()
         {
-            let (map, stats) = (open.current.map.clone(), open.current.stats);
-            state.unlocked(|| map.populate_ahead(&stats));
-        } else if state.wait(&shared.work, PAUSE).timed_out()
-            && let Some(open) = &state.open
-        {
-            // Nobody wanted a build for a while, so there is time, and this generation will last: one
-            // that a flood of puts replaces in milliseconds is gone before tidying pays.
-            if is_fragmented(&open.current.stats) && !state.backs_off() {
-                state.request = Some(Demand::default());
-                continue;
-            }
-            let (map, end) = (open.current.map.clone(), open.current.stats.log_tail);
-            let step = || map.collapse_next(end);
-            while state.unlocked(step) && state.request.is_none() {}
+            tidy(&mut state);
         }
     }
+}
+
+/// Nobody wanted a build for a while, so there is time, and this generation will last: one that a
+/// flood of puts replaces in milliseconds is gone before tidying pays.
+fn tidy(state: &mut Locked<'_>) {
+    let fragmented = |open: &Open| is_fragmented(&open.current.stats);
+    if state.open.as_ref().is_some_and(fragmented) && !state.backs_off() {
+        state.request.get_or_insert_default();
+    }
+    while state.request.is_none() && on_current(state, Mapped::collapse_next) {}
+}
+
+/// Takes a step of something long on the current generation, given its log's tail, without the lock.
+fn on_current(state: &mut Locked<'_>, step: impl Fn(&Mapped, u64) -> bool) -> bool {
+    let Some(open) = &state.open else {
+        return false;
+    };
+    let (map, tail) = (open.current.map.clone(), open.current.stats.log_tail);
+    state.unlocked(|| step(&map, tail))
 }
 
 struct Farewell<'a>(&'a Shared);
@@ -137,10 +136,14 @@ impl Drop for Farewell<'_> {
     }
 }
 
-/// Retired generations that only this list still holds.
-fn take_unused(state: &mut State) -> Vec<Arc<Mapped>> {
+/// Unmaps the retired generations that nobody else holds; says whether there were any. Unmapping
+/// takes 100 ms and more for big files: not under the lock.
+fn unmap_unused(state: &mut Locked<'_>) -> bool {
     let unused = |map: &mut Arc<Mapped>| Arc::strong_count(map) == 1;
-    state.retired.extract_if(.., unused).collect()
+    let unused: Vec<_> = state.retired.extract_if(.., unused).collect();
+    let some = !unused.is_empty();
+    state.unlocked(|| drop(unused));
+    some
 }
 
 /// Hands the mapping of an unfinished build to the reaper.
@@ -169,7 +172,8 @@ fn build(shared: &Shared, demand: Demand) -> Result<(), WriteError> {
         let temporary = Temporary(&name);
         let map = Mapped::create(&name, plans, shared.mode, identity, before.live_bytes)?;
         let next = Generation::new(map, &before);
-        if begin(shared, next)? && copy_all(shared)? && switch(shared, &temporary)? {
+        let target = next.map.clone();
+        if begin(shared, next)? && copy_all(shared, &target)? && switch(shared, &temporary)? {
             return Ok(());
         }
     }
@@ -209,10 +213,10 @@ fn begin(shared: &Shared, next: Generation) -> Result<bool, WriteError> {
 }
 
 /// Copies everything that is older than the build. `false`: the build was aborted.
-fn copy_all(shared: &Shared) -> Result<bool, WriteError> {
+fn copy_all(shared: &Shared, target: &Mapped) -> Result<bool, WriteError> {
     let mut position = 0;
     loop {
-        let (source, mut batch, done) = claim_batch(shared, &mut position)?;
+        let (source, mut batch, done) = claim_batch(shared, target, &mut position)?;
         for copy in &mut batch {
             let bytes = source.record_of(&copy.value);
             copy.claim.bytes().copy_from_slice(bytes);
@@ -239,10 +243,11 @@ fn copy_all(shared: &Shared) -> Result<bool, WriteError> {
 }
 
 /// Claims room for the next records to be copied; says whether they are the last.
-fn claim_batch(
+fn claim_batch<'r>(
     shared: &Shared,
+    target: &'r Mapped,
     position: &mut usize,
-) -> Result<(Arc<Mapped>, Vec<Copy>, bool), WriteError> {
+) -> Result<(Arc<Mapped>, Vec<Copy<'r>>, bool), WriteError> {
     let mut batch = Vec::with_capacity(BATCH_RECORDS);
     let mut state = shared.lock();
     let Open { current, build, .. } = shared.open(&mut state)?;
@@ -261,7 +266,7 @@ fn claim_batch(
             && value.version <= build.start
         {
             let total = RecordShape::of(&value).total;
-            let Some(claim) = build.next.map.region.claim(total) else {
+            let Some(claim) = target.region.claim(total) else {
                 build.aborted = true;
                 break;
             };

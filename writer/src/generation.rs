@@ -18,19 +18,21 @@ use erlmcp_shm_layout::{
 use rustix::io::Errno;
 use rustix::thread::futex;
 
-use crate::region::{HUGE, Region};
-use crate::sizing::Plan;
+use crate::region::{Claim, HUGE, Region};
+use crate::sizing::{Limits, Plan};
 use crate::{WriteError, sys};
 
-/// Bytes to populate beyond what twice the live records will take.
-const POPULATE_AHEAD: u64 = 16 << 20;
+/// Bytes to populate in one step.
+const POPULATE_STEP: u64 = 8 << 20;
 
 /// What is fixed for the life of a generation: its file, its mapping, its header.
 #[derive(Debug)]
 pub struct Mapped {
-    pub region: Arc<Region>,
+    pub region: Region,
     pub header: Header,
     pub id: sys::FileId,
+    /// Bytes from the start that have their pages.
+    pub populated: AtomicU64,
     /// Bytes from the start that have huge pages.
     pub huge: AtomicU64,
 }
@@ -126,13 +128,18 @@ impl Mapped {
         let build = || {
             rustix::io::pwrite(&file, &header.encode(), 0)?;
             let id = sys::file_id(&rustix::fs::fstat(&file)?);
-            let region = Arc::new(Region::map(&file, header.file_size, header.log_offset())?);
-            region.populate(0, header.log_offset() + live_bytes);
+            let region = Region::map(&file, header.file_size, header.log_offset())?;
+            // The index at once: every put goes through it.
+            let huge = (0..header.log_offset()).step_by(HUGE);
+            let huge = huge.take_while(|at| region.collapse(*at)).count() * HUGE;
+            let populated = header.log_offset() + live_bytes + POPULATE_STEP;
+            region.populate(0, populated);
             Ok(Self {
                 region,
                 header,
                 id,
-                huge: AtomicU64::new(0),
+                populated: AtomicU64::new(populated),
+                huge: AtomicU64::new(huge as u64),
             })
         };
         build().inspect_err(|_| {
@@ -189,25 +196,57 @@ impl Mapped {
         log <= self.header.file_size && slots <= self.header.slot_count / 2
     }
 
-    /// Appends a record and publishes it at its place.
+    /// Whether a record can surely be published, whatever the key's slot says: as a new key it would
+    /// be, and the index has a place. Starts to fetch the old record's key, to be compared later.
+    pub fn foresee(&self, stats: &Stats, limits: &Limits, record: &Record<'_>, hash: u64) -> bool {
+        let len = record.key.len();
+        let fetch = |v: &SlotValue| {
+            self.region.prefetch(v.record + RecordShape::of(v).key);
+            v.kind == record.kind && v.key_len as usize == len
+        };
+        let reachable = !matches!(
+            self.index().probe(hash, fetch),
+            Ok(Probe::Exhausted) | Err(_)
+        );
+        let as_new = Place {
+            hash,
+            slot: None,
+            old: None,
+        };
+        let after = as_new.after(stats, record);
+        let admitted = limits.admit(stats, &after, record.shape().total);
+        reachable && admitted && self.fits(&after, &Pending::default())
+    }
+
+    /// Appends a record, for the caller to publish.
     ///
     /// # Panics
     /// If it does not fit, which the caller has checked: then the bookkeeping is wrong, and going on
     /// would damage the store.
-    pub fn publish(&self, place: &Place<'_>, record: &Record<'_>) {
+    pub fn append(&self, record: &Record<'_>) -> Claim<'_> {
         let total = record.shape().total;
         let mut claim = self.region.claim(total).expect("room was checked");
         record.write(claim.bytes());
+        claim
+    }
+
+    /// Publishes an appended record at its place.
+    ///
+    /// # Panics
+    /// If the place is not reachable, which the caller has checked.
+    pub fn publish(&self, place: &Place<'_>, record: &Record<'_>, claim: Claim<'_>) {
         let value = record.slot_value(claim.seal());
         let slot = place.slot.expect("reach was checked");
         slot.publish(place.hash, &value);
     }
 
-    /// Populates what the next puts will reach.
-    pub fn populate_ahead(&self, stats: &Stats) {
-        let ahead = 2 * stats.live_bytes + POPULATE_AHEAD;
-        let tail = stats.log_tail;
-        self.region.populate(tail, tail + ahead);
+    /// Populates the next piece that puts will reach; `false` once the whole file is.
+    pub fn populate_next(&self, tail: u64) -> bool {
+        // Relaxed: the builder thread's own progress.
+        let at = self.populated.load(Ordering::Relaxed).max(tail);
+        self.region.populate(at, at + POPULATE_STEP);
+        self.populated.store(at + POPULATE_STEP, Ordering::Relaxed);
+        at < self.header.file_size
     }
 
     /// Gives the next 2 MiB below `end` huge pages; `false` once there is nothing left to do.

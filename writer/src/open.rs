@@ -101,7 +101,6 @@ fn start(
         {
             continue; // the next one has another seed
         }
-        current.map.populate_ahead(&current.stats);
         current.stats.rollovers += u64::from(remains.is_some());
         let interval = options.heartbeat_interval.as_millis() as u64;
         current.go_live(changes, interval);

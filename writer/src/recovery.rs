@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use erlmcp_shm_layout::{
@@ -41,9 +40,10 @@ pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
     }
     let header = Header::decode(&head[..filled], stat.st_size as u64)?;
     let map = Mapped {
-        region: Arc::new(Region::map(&file, header.file_size, header.file_size)?),
+        region: Region::map(&file, header.file_size, header.file_size)?,
         header,
         id: sys::file_id(&stat),
+        populated: AtomicU64::new(0),
         huge: AtomicU64::new(0),
     };
     let stats = map.words().stats().unwrap_or_default();

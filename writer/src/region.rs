@@ -103,7 +103,7 @@ impl Region {
     }
 
     /// The next `len` bytes of the log, for the caller alone; `None` where the file ends before.
-    pub fn claim(self: &std::sync::Arc<Self>, len: u64) -> Option<Claim> {
+    pub fn claim(&self, len: u64) -> Option<Claim<'_>> {
         // Relaxed: the frontier only keeps claims apart, it publishes nothing.
         let add = |at: u64| at.checked_add(len).filter(|end| *end <= self.len as u64);
         let offset = self
@@ -111,10 +111,24 @@ impl Region {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
             .ok()?;
         Some(Claim {
-            region: self.clone(),
+            region: self,
             offset,
             len: len as usize,
         })
+    }
+
+    /// Starts to fetch the cache line at an offset, which may be any number.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        let line = self.base.as_ptr().wrapping_add(offset as usize);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint; it faults on no address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
 
     /// Gives the bytes `from..to` their pages now, so that no put meets a page fault there. Older
@@ -196,13 +210,13 @@ impl Drop for Region {
 
 /// Bytes of the log that belong to whoever holds this, until they are sealed.
 #[derive(Debug)]
-pub struct Claim {
-    region: std::sync::Arc<Region>,
+pub struct Claim<'r> {
+    region: &'r Region,
     offset: u64,
     len: usize,
 }
 
-impl Claim {
+impl Claim<'_> {
     /// The bytes, to be written.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: in bounds (checked when claimed); claims do not overlap, this one is borrowed
@@ -216,5 +230,14 @@ impl Claim {
     /// Ends the writing; says where the bytes stand.
     pub fn seal(self) -> u64 {
         self.offset
+    }
+
+    /// Gives the bytes back, as if they had never been claimed: the log ends before them. Only for
+    /// the latest claim, with the writer's lock held since.
+    pub fn retract(mut self) {
+        let end = self.offset + self.len as u64;
+        self.bytes().fill(0);
+        let before = self.region.frontier.swap(self.offset, Ordering::Relaxed);
+        assert_eq!(before, end, "only the latest claim can be given back");
     }
 }

@@ -156,30 +156,47 @@ impl State {
         let Open { current, build, .. } = self.open.as_mut().ok_or(WriteError::Closed)?;
         let Generation { map, stats } = current;
         let (kind, key) = op.key();
-        let place = map.place(kind, key, map.hash(kind, key));
-        let is_delete = matches!(op, Op::Delete { .. });
-        if is_delete && place.live().is_none() {
+        let hash = map.hash(kind, key);
+        let record = op.record(self.version + 1);
+        // Where nothing can go wrong any more, the record is written while the old one's key is still
+        // on its way from memory.
+        let early = !record.tombstone && build.is_none();
+        let early =
+            (early && map.foresee(stats, limits, &record, hash)).then(|| map.append(&record));
+        let place = map.place(kind, key, hash);
+        if record.tombstone && place.live().is_none() {
             return Ok(Step::Done(None));
         }
-        let record = op.record(self.version + 1);
         let mut after = place.after(stats, &record);
-        if !is_delete && !limits.admit(stats, &after, record.shape().total) {
-            return Err(WriteError::NoSpace);
-        }
-        // A delete always fits: its tombstone's room is kept free, and its slot is there.
-        if !place.is_reachable() || !map.fits(&after, &Pending::default()) {
-            return Ok(Step::NoRoom);
-        }
-        if let Some(build) = build
-            && !build.take(op, &record, after.reserved_bytes)
-        {
-            if !is_delete {
+        let claim = match early {
+            Some(claim) if place.is_reachable() => claim,
+            // Two keys of one hash, and the index is full there.
+            Some(claim) => {
+                claim.retract();
                 return Ok(Step::NoRoom);
             }
-            // A delete must not fail for the sake of a build: that one is begun again.
-            build.aborted = true;
-        }
-        map.publish(&place, &record);
+            None => {
+                let total = record.shape().total;
+                if !record.tombstone && !limits.admit(stats, &after, total) {
+                    return Err(WriteError::NoSpace);
+                }
+                // A delete always fits: its tombstone's room is kept free, and its slot is there.
+                if !place.is_reachable() || !map.fits(&after, &Pending::default()) {
+                    return Ok(Step::NoRoom);
+                }
+                if let Some(build) = build
+                    && !build.take(op, &record, after.reserved_bytes)
+                {
+                    if !record.tombstone {
+                        return Ok(Step::NoRoom);
+                    }
+                    // It must not fail for the sake of a build: that one is begun again.
+                    build.aborted = true;
+                }
+                map.append(&record)
+            }
+        };
+        map.publish(&place, &record, claim);
         after.version = record.version;
         *stats = after;
         self.version = record.version;
