@@ -1,0 +1,44 @@
+//! The subcommands, one file each.
+
+mod bench;
+mod get;
+mod list;
+mod stat;
+mod verify;
+mod watch;
+
+use crate::globals::Globals;
+use crate::output::{Answer, Failure};
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Shows figures of the store, and whether its writer lives
+    Stat(stat::Stat),
+    /// Lists the entries: kind, version, bytes of data, bytes of metadata, key
+    List(list::List),
+    /// Writes an entry's data to stdout, byte for byte
+    #[command(
+        override_usage = "erlmcp-shm get [OPTIONS] <KIND> <KEY|--escaped <KEY>|--key-hex <HEX>>"
+    )]
+    Get(get::Get),
+    /// Checks every record and slot against its checksum
+    Verify(verify::Verify),
+    /// Prints a line for every change, across restarts of the writer
+    Watch(watch::Watch),
+    /// Measures what lookups in this store cost
+    Bench(bench::Bench),
+}
+
+impl Command {
+    pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
+        match self {
+            Command::Stat(stat) => stat.run(globals),
+            Command::List(list) => list.run(globals),
+            Command::Get(get) => get.run(globals),
+            Command::Verify(verify) => verify.run(globals),
+            Command::Watch(watch) => watch.run(globals),
+            Command::Bench(bench) => bench.run(globals),
+        }
+    }
+}

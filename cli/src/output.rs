@@ -1,0 +1,128 @@
+//! What goes to stdout and stderr, and which exit code says what.
+
+use crate::key::escaped;
+use erlmcp_shm_reader::ReadError;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::fmt::Display;
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a subcommand that could do its work has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Found; sound.
+    Yes,
+    /// Not found; damaged.
+    No,
+}
+
+impl From<Answer> for ExitCode {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Yes => ExitCode::SUCCESS,
+            Answer::No => ExitCode::from(1),
+        }
+    }
+}
+
+/// Why a subcommand could not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The store cannot be opened or read.
+    Read(ReadError),
+    /// Stdout takes no more.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// What to tell the user, if anything: that nobody reads on is no news to whoever stopped.
+    pub fn message(&self, path: &Path) -> Option<String> {
+        match self {
+            Failure::Read(error) => Some(format!("{}: {}", shown(path), explained(*error))),
+            Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => None,
+            Failure::Output(error) => Some(format!("stdout: {error}")),
+        }
+    }
+}
+
+impl From<Failure> for ExitCode {
+    fn from(failure: Failure) -> Self {
+        ExitCode::from(match failure {
+            Failure::Read(ReadError::Corrupt(_)) => 1,
+            Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
+            Failure::Read(_) | Failure::Output(_) => 2,
+        })
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Failure::Read(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Output(error)
+    }
+}
+
+/// The reader's message, with our options for what it says of the library's.
+pub fn explained(error: ReadError) -> String {
+    match error {
+        ReadError::NotFound => "no store at the path: start its writer, or check --path".into(),
+        ReadError::BadOwner => {
+            "the file belongs to another user: check --path, or pass --trust-owner".into()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Tells the user something that is no data. Whether stderr can still be written is not our problem.
+pub fn say(message: impl Display) {
+    let _ = writeln!(io::stderr(), "erlmcp-shm: {message}");
+}
+
+/// A path as text.
+pub fn shown(path: &Path) -> String {
+    escaped(path.as_os_str().as_bytes())
+}
+
+/// Stdout, to be flushed at the end, for a drop would swallow the error.
+pub struct Output(BufWriter<StdoutLock<'static>>);
+
+impl Output {
+    pub fn new() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    /// A line of text.
+    pub fn line(&mut self, text: impl Display) -> io::Result<()> {
+        writeln!(self.0, "{text}")
+    }
+
+    /// A line of JSON.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.0, value)?;
+        self.0.write_all(b"\n")
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// JSON text as a part of a line: nothing in it changes but line breaks, which are only ever white
+/// space there. `None` if it is no JSON.
+pub fn embedded(json: &[u8]) -> Option<Box<RawValue>> {
+    let text = str::from_utf8(json).ok()?;
+    RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
+}

@@ -1,0 +1,11 @@
+//! The command as its users meet it: a process of its own, on stores that a writer really wrote.
+
+mod bench;
+mod get;
+mod list;
+mod open;
+mod pipes;
+mod stat;
+mod store;
+mod verify;
+mod watch;
