@@ -1,0 +1,78 @@
+//! A lookup beside the floor, in one run: overlapped (independent keys) and dependent (the next key
+//! hangs on the last value), with the value touched.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use erlmcp_shm_benches::{Filled, Floor, touch};
+use erlmcp_shm_reader::{Entry, Kind};
+
+/// Lookups of one iteration: enough that the order of keys does not repeat in the caches.
+const LOOKUPS: usize = 16 << 10;
+
+fn lookup(c: &mut Criterion) {
+    for (count, len) in [(100, 1 << 10), (10_000, 1 << 10), (200_000, 1 << 10)] {
+        let filled = Filled::new(count, len);
+        let order = filled.uniform(LOOKUPS);
+        let view = filled.reader.view().expect("current");
+        let entries: Vec<Entry<'_>> = view.iter().map(|e| e.expect("idle")).collect();
+        let floor = Floor::new(&entries);
+        let keys = &filled.keys;
+        let mut group = c.benchmark_group(format!("lookup/{count}x{len}B"));
+        group.throughput(Throughput::Elements(LOOKUPS as u64));
+        let ours = |key: &[u8]| {
+            let view = filled.reader.view().expect("current");
+            let entry = view.get(Kind::Resource, key).expect("idle");
+            touch(entry.expect("present").data())
+        };
+        let kept = |key: &[u8]| {
+            assert!(view.is_current());
+            let entry = view.get(Kind::Resource, key).expect("idle");
+            touch(entry.expect("present").data())
+        };
+        let least = |key: &[u8]| touch(floor.get(key).expect("present"));
+        for (name, get) in [
+            ("floor", &least as &dyn Fn(&[u8]) -> usize),
+            ("get", &kept),
+            ("view and get", &ours),
+        ] {
+            // One indirect call for both, so that neither is inlined into the loop.
+            group.bench_function(BenchmarkId::new(name, "overlapped"), |b| {
+                b.iter(|| order.iter().fold(0, |sum, &i| sum + get(&keys[i])))
+            });
+            group.bench_function(BenchmarkId::new(name, "dependent"), |b| {
+                b.iter(|| {
+                    order.iter().fold(0, |last, &i| {
+                        // Always 0, and only the value can tell.
+                        let nothing = black_box(last) >> 32;
+                        get(&keys[i ^ nothing])
+                    })
+                })
+            });
+        }
+        group.bench_function("get_many of 16/overlapped", |b| {
+            b.iter(|| {
+                let mut sum = 0;
+                for batch in order.chunks(16) {
+                    let batch: Vec<_> = batch.iter().map(|&i| (Kind::Resource, &keys[i])).collect();
+                    for entry in view.get_many(&batch) {
+                        sum += touch(entry.expect("idle").expect("present").data());
+                    }
+                }
+                sum
+            })
+        });
+        group.bench_function("get_bytes/overlapped", |b| {
+            b.iter(|| {
+                order.iter().fold(0, |sum, &i| {
+                    let bytes = filled.reader.get_bytes(Kind::Resource, &keys[i]);
+                    sum + touch(&bytes.expect("idle").expect("present"))
+                })
+            })
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, lookup);
+criterion_main!(benches);

@@ -1,0 +1,49 @@
+#!/usr/bin/env escript
+%% -*- erlang -*-
+%%! -noshell
+%% A put of 1 KiB from Erlang beside ets:insert of the same binary, in one run: 10,000 keys, metadata #{}.
+%% Rounds alternate, so that a noisy neighbour meets both; the ratio of the medians is what counts.
+-mode(compile).
+
+main(Args) ->
+    Root = filename:dirname(filename:dirname(filename:dirname(filename:absname(escript:script_name())))),
+    true = code:add_patha(filename:join(Root, "_build/default/lib/erlmcp_shm/ebin")),
+    Rounds = case Args of [N] -> list_to_integer(N); [] -> 15 end,
+    Dir = filename:join(folder(), "erlmcp-bench-" ++ os:getpid()),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    Path = filename:join(Dir, "store"),
+    {ok, Pid} = erlmcp_shm_exporter:start_link(#{path => Path, size => 64 bsl 20, max_size => 512 bsl 20}),
+    try
+        Keys = [iolist_to_binary(io_lib:format("file:///srv/erlmcp/resources/~8..0b.txt", [I])) || I <- lists:seq(1, 10000)],
+        Data = binary:copy(<<"x">>, 1024),
+        Table = ets:new(t, [set, public]),
+        Put = fun(K) -> ok = erlmcp_shm_exporter:export_resource(K, Data, #{}) end,
+        Insert = fun(K) -> true = ets:insert(Table, {K, Data}) end,
+        Copied = fun(K) -> true = ets:insert(Table, {K, binary:copy(Data)}) end,
+        Lookup = fun(K) -> {ok, Data, _} = erlmcp_shm_exporter:lookup(resource, K) end,
+        EtsLookup = fun(K) -> [{_, Data}] = ets:lookup(Table, K) end,
+        Cases = [{"ets:insert", Insert}, {"ets:insert of a copy", Copied}, {"export_resource", Put},
+                 {"ets:lookup", EtsLookup}, {"lookup", Lookup}],
+        [run(F, Keys) || {_, F} <- Cases],
+        Times = [[{Name, run(F, Keys)} || {Name, F} <- Cases] || _ <- lists:seq(1, Rounds)],
+        Medians = [{Name, median([proplists:get_value(Name, T) || T <- Times])} || {Name, _} <- Cases],
+        Base = proplists:get_value("ets:insert", Medians),
+        [io:format("~-22s ~6b ns  ~5.2f x ets:insert~n", [Name, T, T / Base]) || {Name, T} <- Medians]
+    after
+        gen_server:stop(Pid),
+        file:del_dir_r(Dir)
+    end.
+
+folder() ->
+    case filelib:is_dir("/dev/shm") of
+        true -> "/dev/shm";
+        false -> filename:basedir(user_cache, "erlmcp_shm")
+    end.
+
+%% ns a call, over all keys.
+run(F, Keys) ->
+    T0 = erlang:monotonic_time(nanosecond),
+    lists:foreach(F, Keys),
+    (erlang:monotonic_time(nanosecond) - T0) div length(Keys).
+
+median(L) -> lists:nth((length(L) + 1) div 2, lists:sort(L)).

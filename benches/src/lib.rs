@@ -1,0 +1,134 @@
+//! What the benchmarks share: a filled store, the order of the lookups, and the floor.
+
+use std::path::PathBuf;
+
+use erlmcp_shm_reader::{Entry, Kind, Reader};
+use erlmcp_shm_writer::Writer;
+use twox_hash::XxHash3_64;
+
+/// A store of `keys` resources of `len` bytes each, in memory where the machine has a /dev/shm.
+pub struct Filled {
+    /// Held for its drop.
+    _folder: tempfile::TempDir,
+    /// Where the store is.
+    pub path: PathBuf,
+    /// The writer, still open.
+    pub writer: Writer,
+    /// A reader of it.
+    pub reader: Reader,
+    /// Every key, in the order of publication.
+    pub keys: Vec<Vec<u8>>,
+}
+
+/// A folder in memory, if there is one.
+pub fn folder() -> tempfile::TempDir {
+    let shm = std::path::Path::new("/dev/shm");
+    if shm.is_dir() {
+        tempfile::tempdir_in(shm).expect("/dev/shm is writable")
+    } else {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+}
+
+/// The key number `i`, about 40 bytes like a real URI.
+pub fn key(i: usize) -> Vec<u8> {
+    format!("file:///srv/erlmcp/resources/{i:08}.txt").into_bytes()
+}
+
+impl Filled {
+    /// Publishes `count` values of `len` bytes.
+    pub fn new(count: usize, len: usize) -> Self {
+        let folder = folder();
+        let path = folder.path().join("store");
+        let size = (count * (len + 512)).next_multiple_of(2 << 20) as u64 * 2;
+        let writer = Writer::options()
+            .size(size)
+            .max_size(4 * size)
+            .open(&path)
+            .expect("room for the store");
+        let keys: Vec<_> = (0..count).map(key).collect();
+        for (i, key) in keys.iter().enumerate() {
+            let data = vec![i as u8; len];
+            writer.put(Kind::Resource, key, &data, b"{}").expect("room");
+        }
+        // One generation with everything copied, as a node has it some time after its start.
+        writer.compact().expect("room for two generations");
+        let reader = Reader::open(&path).expect("it is there");
+        Self {
+            _folder: folder,
+            path,
+            writer,
+            reader,
+            keys,
+        }
+    }
+
+    /// `n` positions in [`keys`](Self::keys), uniform, the same in every run.
+    pub fn uniform(&self, n: usize) -> Vec<usize> {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = || {
+            // xorshift64*
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize
+        };
+        (0..n).map(|_| next() % self.keys.len()).collect()
+    }
+}
+
+/// The floor: an unsynchronised hash table over the bytes of one generation. What a lookup costs
+/// that knows of no writer: a hash, a probe, a comparison of the key, the value.
+pub struct Floor<'v> {
+    slots: Vec<Option<Slot<'v>>>,
+}
+
+/// Hash, key and value of an entry, in one place.
+#[derive(Clone, Copy)]
+struct Slot<'v> {
+    hash: u64,
+    key: &'v [u8],
+    data: &'v [u8],
+}
+
+impl<'v> Floor<'v> {
+    /// A table over the bytes of these entries, no fuller than ours.
+    pub fn new(entries: &'v [Entry<'v>]) -> Self {
+        let mut slots = vec![None; (4 * entries.len()).next_power_of_two()];
+        let mask = slots.len() - 1;
+        for (key, data) in entries.iter().map(|entry| (entry.key(), entry.data())) {
+            let hash = XxHash3_64::oneshot(key);
+            let mut at = hash as usize & mask;
+            while slots[at].is_some() {
+                at = (at + 1) & mask;
+            }
+            slots[at] = Some(Slot { hash, key, data });
+        }
+        Self { slots }
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<&'v [u8]> {
+        let hash = XxHash3_64::oneshot(key);
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at].as_ref()?;
+            if slot.hash == hash && slot.key == key {
+                return Some(slot.data);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+/// Touches a value at both ends, as a caller that uses it would.
+#[inline]
+pub fn touch(data: &[u8]) -> usize {
+    let ends = (data.first(), data.last());
+    match ends {
+        (Some(a), Some(b)) => usize::from(*a) + usize::from(*b),
+        _ => 0,
+    }
+}
