@@ -54,7 +54,7 @@ else
 fi
 step 'cargo test' cargo test --workspace
 step 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
-step 'cargo build --release' cargo build --release --workspace
+step 'cargo build --release' cargo build --release --workspace --lib --bins --examples
 step 'rebar3 compile' rebar3 compile
 step 'rebar3 xref' rebar3 xref
 step 'rebar3 dialyzer' rebar3 dialyzer

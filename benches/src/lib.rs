@@ -1,9 +1,10 @@
 //! What the benchmarks share: a filled store, the order of the lookups, and the floor.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use erlmcp_shm_reader::{Entry, Kind, Reader};
-use erlmcp_shm_writer::Writer;
+use erlmcp_shm_writer::{Writer, WriterStats};
 use twox_hash::XxHash3_64;
 
 /// A store of `keys` resources of `len` bytes each, in memory where the machine has a /dev/shm.
@@ -53,6 +54,12 @@ impl Filled {
         }
         // One generation with everything copied, as a node has it some time after its start.
         writer.compact().expect("room for two generations");
+        // It gets its huge pages when nothing has happened for a moment, if the machine has any.
+        let patience = Instant::now() + Duration::from_secs(2);
+        let all_huge = |stats: WriterStats| stats.huge_bytes >= stats.stats.log_tail;
+        while !all_huge(writer.stats()) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let reader = Reader::open(&path).expect("it is there");
         Self {
             _folder: folder,

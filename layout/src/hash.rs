@@ -10,7 +10,7 @@ use twox_hash::XxHash3_64;
 /// use erlmcp_shm_layout::{Kind, key_hash};
 /// assert_ne!(key_hash(7, Kind::Resource, b"x"), key_hash(7, Kind::ToolSchema, b"x"));
 /// ```
-#[inline]
+#[inline(always)]
 pub fn key_hash(seed: u64, kind: Kind, key: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(seed.wrapping_add(kind as u64), key).max(1)
 }

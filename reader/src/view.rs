@@ -64,7 +64,7 @@ impl View {
     /// [`ReadError::Contended`] if the writer published this very entry twice during each of 64
     /// tries; [`ReadError::Corrupt`] if the slot makes no sense. In pread mode also what the system
     /// says, and `Corrupt` where a checksum fails.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, kind: Kind, key: impl AsRef<[u8]>) -> Result<Option<Entry<'_>>, ReadError> {
         let generation = self.pinned();
         let key = key.as_ref();

@@ -1,0 +1,25 @@
+%% @private
+-module(erlmcp_shm_sup).
+
+-behaviour(supervisor).
+
+-export([start_link/1, init/1]).
+
+-spec start_link(erlmcp_shm_config:config()) -> {ok, pid()} | {error, term()}.
+start_link(Config) ->
+    case supervisor:start_link({local, ?MODULE}, ?MODULE, Config) of
+        {ok, _} = Ok -> Ok;
+        {error, _} = Error -> Error
+    end.
+
+%% A restarted exporter adopts the open writer, so a restart costs next to nothing; the limit is
+%% there for an exporter that dies at every heartbeat.
+-spec init(erlmcp_shm_config:config()) ->
+    {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(Config) ->
+    {ok, {#{strategy => one_for_one, intensity => 50, period => 10}, children(Config)}}.
+
+children(#{enabled := true, shared_memory := #{enabled := true} = Options}) ->
+    [erlmcp_shm_exporter:child_spec(Options)];
+children(_) ->
+    [].
