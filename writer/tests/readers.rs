@@ -3,68 +3,17 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use common::{KIND, child, child_args, counter_of, key, payload};
+use common::{KIND, counter_of, key, payload};
 use erlmcp_shm_reader::Reader;
 use erlmcp_shm_writer::Writer;
 
 const KEYS: u64 = 64;
 
-/// A process that reads on command: `number counter` asks for that key, which must be there with at
-/// least that counter at this very lookup; it answers with what it found. Between commands a second
-/// thread of it reads everything without end.
-#[test]
-fn child_reader() {
-    let Some(path) = child_args() else { return };
-    // Started before there is a file.
-    let reader = Reader::options().allow_absent(true).open(path).unwrap();
-    let everything = reader.clone();
-    std::thread::spawn(move || {
-        let _fatal = AbortOnPanic;
-        let mut newest = vec![0; KEYS as usize];
-        loop {
-            // Not there yet, or between two writers.
-            let Ok(view) = everything.view() else {
-                continue;
-            };
-            for number in 0..KEYS {
-                if let Some(entry) = view.get(KIND, key(number)).unwrap() {
-                    let counter = counter_of(number, &entry);
-                    let before = std::mem::replace(&mut newest[number as usize], counter);
-                    assert!(counter >= before, "key {number} went back");
-                } else {
-                    assert_eq!(newest[number as usize], 0, "key {number} vanished");
-                }
-            }
-        }
-    });
-    println!("\nready");
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let (number, counter) = line.split_once(' ').unwrap();
-        let (number, least): (u64, u64) = (number.parse().unwrap(), counter.parse().unwrap());
-        let view = reader.view().unwrap();
-        let entry = view.get(KIND, key(number)).unwrap().expect("vanished");
-        let found = counter_of(number, &entry);
-        assert!(
-            found >= least,
-            "key {number}: {found} is older than {least}"
-        );
-        println!("{found} {}", view.generation());
-    }
-}
-
-/// A failed check in a thread ends the process, so that the test notices.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        std::process::abort();
-    }
-}
-
+/// The reader's example `follow`: it reads everything without end and fails on anything wrong, and looks
+/// on command whether one entry is there.
 struct Remote {
     process: Child,
     input: ChildStdin,
@@ -73,10 +22,18 @@ struct Remote {
 
 impl Remote {
     fn start(path: &std::path::Path) -> Self {
-        let mut process = child("child_reader", &path.display().to_string());
+        let mut process = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "erlmcp-shm-reader"])
+            .args(["--example", "follow", "--"])
+            .arg(path)
+            .arg(KEYS.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let input = process.stdin.take().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        while lines.next().unwrap().unwrap() != "ready" {}
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
         Self {
             process,
             input,
