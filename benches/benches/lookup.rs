@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use erlmcp_shm_benches::{Filled, Floor, touch};
-use erlmcp_shm_reader::{Entry, Kind};
+use erlmcp_shm_benches::{Filled, Floor, Pages, touch};
+use erlmcp_shm_reader::Kind;
 
 /// Lookups of one iteration: enough that the order of keys does not repeat in the caches.
 const LOOKUPS: usize = 16 << 10;
@@ -14,9 +14,8 @@ fn lookup(c: &mut Criterion) {
     for (count, len) in [(100, 1 << 10), (10_000, 1 << 10), (200_000, 1 << 10)] {
         let filled = Filled::new(count, len);
         let order = filled.uniform(LOOKUPS);
-        let view = filled.reader.view().expect("current");
-        let entries: Vec<Entry<'_>> = view.iter().map(|e| e.expect("idle")).collect();
-        let floor = Floor::new(&entries);
+        let floor = Floor::new(&filled.path, Pages::Small);
+        let huge = Floor::new(&filled.path, Pages::Huge);
         let keys = &filled.keys;
         let mut group = c.benchmark_group(format!("lookup/{count}x{len}B"));
         group.throughput(Throughput::Elements(LOOKUPS as u64));
@@ -33,8 +32,10 @@ fn lookup(c: &mut Criterion) {
             touch(entry.expect("present").data())
         };
         let mut least = |key: &[u8]| touch(floor.get(key).expect("present"));
+        let mut least_huge = |key: &[u8]| touch(huge.get(key).expect("present"));
         for (name, get) in [
             ("floor", &mut least as &mut dyn FnMut(&[u8]) -> usize),
+            ("floor on 2 MiB pages", &mut least_huge),
             ("get", &mut kept),
             ("view and get", &mut ours),
         ] {
@@ -57,6 +58,7 @@ fn lookup(c: &mut Criterion) {
                 let mut sum = 0;
                 for batch in order.chunks(16) {
                     let batch: Vec<_> = batch.iter().map(|&i| (Kind::Resource, &keys[i])).collect();
+                    let view = filled.reader.view().expect("current");
                     for entry in view.get_many(&batch) {
                         sum += touch(entry.expect("idle").expect("present").data());
                     }

@@ -1,11 +1,14 @@
 //! What the benchmarks share: a filled store, the order of the lookups, and the floor.
 
+mod floor;
+
+pub use floor::{Floor, Pages};
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use erlmcp_shm_reader::{Entry, Kind, Reader};
+use erlmcp_shm_reader::{Kind, Reader};
 use erlmcp_shm_writer::{Writer, WriterStats};
-use twox_hash::XxHash3_64;
 
 /// A store of `keys` resources of `len` bytes each, in memory where the machine has a /dev/shm.
 pub struct Filled {
@@ -81,52 +84,6 @@ impl Filled {
             (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize
         };
         (0..n).map(|_| next() % self.keys.len()).collect()
-    }
-}
-
-/// The floor: an unsynchronised hash table over the bytes of one generation. What a lookup costs
-/// that knows of no writer: a hash, a probe, a comparison of the key, the value.
-pub struct Floor<'v> {
-    slots: Vec<Option<Slot<'v>>>,
-}
-
-/// Hash, key and value of an entry, in one place.
-#[derive(Clone, Copy)]
-struct Slot<'v> {
-    hash: u64,
-    key: &'v [u8],
-    data: &'v [u8],
-}
-
-impl<'v> Floor<'v> {
-    /// A table over the bytes of these entries, no fuller than ours.
-    pub fn new(entries: &'v [Entry<'v>]) -> Self {
-        let mut slots = vec![None; (4 * entries.len()).next_power_of_two()];
-        let mask = slots.len() - 1;
-        for (key, data) in entries.iter().map(|entry| (entry.key(), entry.data())) {
-            let hash = XxHash3_64::oneshot(key);
-            let mut at = hash as usize & mask;
-            while slots[at].is_some() {
-                at = (at + 1) & mask;
-            }
-            slots[at] = Some(Slot { hash, key, data });
-        }
-        Self { slots }
-    }
-
-    /// The value of a key.
-    #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<&'v [u8]> {
-        let hash = XxHash3_64::oneshot(key);
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            let slot = self.slots[at].as_ref()?;
-            if slot.hash == hash && slot.key == key {
-                return Some(slot.data);
-            }
-            at = (at + 1) & mask;
-        }
     }
 }
 

@@ -178,15 +178,15 @@ impl Header {
     }
 }
 
-/// The index of a generation, from the words of its region.
-///
-/// `words` are those of the whole index, [`Header::index_size`] bytes from [`HEADER_SIZE`] on.
+/// The index of a generation, from the words of its region: [`Header::index_size`] bytes from
+/// [`HEADER_SIZE`] on. That they make a power of two of slots, [`Header`] has seen to; a lookup does
+/// not look again.
 ///
 /// # Panics
-/// If they are not a power of two of slots, which [`Header`] rules out.
+/// If there is not one slot.
 #[inline(always)]
 pub fn index(words: &[AtomicU64]) -> Index<'_> {
-    Index::new(words).expect("a header's slot count is a power of two")
+    Index::trusted(words)
 }
 
 const _: () = {

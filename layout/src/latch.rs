@@ -55,7 +55,8 @@ pub const MAX_RETRIES: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Latch<'a, const N: usize> {
     seq: &'a AtomicU64,
-    halves: [&'a [AtomicU64; N]; 2],
+    even: &'a [AtomicU64; N],
+    odd: &'a [AtomicU64; N],
 }
 
 impl<'a, const N: usize> Latch<'a, N> {
@@ -68,8 +69,16 @@ impl<'a, const N: usize> Latch<'a, N> {
         let half = |words: &'a [AtomicU64]| words.try_into().expect("a half has N words");
         Self {
             seq,
-            halves: [half(even), half(odd)],
+            even: half(even),
+            odd: half(odd),
         }
+    }
+
+    /// The half that a sequence names. (A choice between two addresses, not an array of them: that
+    /// one would live on the stack, in the middle of every lookup's chain of loads.)
+    #[inline(always)]
+    fn half(&self, seq: u64) -> &'a [AtomicU64; N] {
+        if seq & 1 == 0 { self.even } else { self.odd }
     }
 
     /// Publishes `words`: one Release store makes them current. Writer only.
@@ -79,7 +88,7 @@ impl<'a, const N: usize> Latch<'a, N> {
         let next = self.seq.load(Ordering::Relaxed).wrapping_add(1);
         // W1, pairs with R3: the previous publish is visible to whoever sees a store below.
         fence(Ordering::Release);
-        for (cell, word) in self.halves[(next & 1) as usize].iter().zip(words) {
+        for (cell, word) in self.half(next).iter().zip(words) {
             cell.store(word, Ordering::Relaxed); // W2
         }
         // W3, the publish; pairs with R1.
@@ -92,7 +101,7 @@ impl<'a, const N: usize> Latch<'a, N> {
         for _ in 0..MAX_RETRIES {
             let seen = self.seq.load(Ordering::Relaxed); // R1, with the fence pairs with W3
             fence(Ordering::Acquire);
-            let half = self.halves[(seen & 1) as usize];
+            let half = self.half(seen);
             let words = core::array::from_fn(|i| half[i].load(Ordering::Relaxed)); // R2
             fence(Ordering::Acquire); // R3, pairs with W1
             if self.seq.load(Ordering::Relaxed) == seen {

@@ -77,10 +77,16 @@ impl SlotValue {
     /// What the words of a half say; `None` for an unpublished slot and for words no writer stores.
     #[inline(always)]
     pub const fn decode([place, lengths, version]: [u64; 3]) -> Option<Self> {
-        let Some(kind) = Kind::from_u8((place >> 16) as u8 & 7) else {
-            return None;
-        };
-        Some(Self {
+        match Kind::from_u8((place >> 16) as u8 & 7) {
+            Some(kind) => Some(Self::from_words([place, lengths, version], kind)),
+            None => None,
+        }
+    }
+
+    /// The words of a half whose kind is known.
+    #[inline(always)]
+    const fn from_words([place, lengths, version]: [u64; 3], kind: Kind) -> Self {
+        Self {
             record: place >> 20 << 3,
             kind,
             tombstone: place & (1 << 19) != 0,
@@ -88,7 +94,7 @@ impl SlotValue {
             data_len: lengths as u32,
             metadata_len: (lengths >> 32) as u32,
             version,
-        })
+        }
     }
 }
 
@@ -106,6 +112,16 @@ impl<'a> Slot<'a> {
     #[inline(always)]
     pub fn hash(&self) -> u64 {
         self.0[1].load(Ordering::Relaxed)
+    }
+
+    /// The current value if it is of this kind and key length.
+    #[inline(always)]
+    fn load_if(&self, kind: Kind, key_len: u16) -> Result<Option<SlotValue>, Contended> {
+        let words = self.latch().load().ok_or(Contended)?;
+        // Kind and key length are the low 19 bits: one comparison for both, and no decoding before it.
+        let tag = (kind as u64) << 16 | key_len as u64;
+        let same = words[0] & ((1 << 19) - 1) == tag;
+        Ok(same.then(|| SlotValue::from_words(words, kind)))
     }
 
     /// The current value; `Ok(None)` where none was published.
@@ -157,9 +173,10 @@ pub enum Probe<'a> {
 /// let index = Index::new(&words).unwrap();
 /// let value = SlotValue { record: 4096, kind: Kind::Resource, tombstone: false,
 ///     key_len: 1, data_len: 2, metadata_len: 3, version: 1 };
-/// let Ok(Probe::Vacant(slot)) = index.probe(99, |_| true) else { panic!() };
+/// let find = || index.probe(99, Kind::Resource, 1, |_| true);
+/// let Ok(Probe::Vacant(slot)) = find() else { panic!() };
 /// slot.publish(99, &value);
-/// assert!(matches!(index.probe(99, |_| true), Ok(Probe::Found(_, v)) if v == value));
+/// assert!(matches!(find(), Ok(Probe::Found(_, v)) if v == value));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Index<'a> {
@@ -172,6 +189,15 @@ impl<'a> Index<'a> {
     pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
         let (slots, rest) = words.as_chunks();
         (rest.is_empty() && slots.len().is_power_of_two()).then_some(Self { slots })
+    }
+
+    /// An index over words that are known to make a power of two of slots. With any other number, not
+    /// every slot is found.
+    #[inline(always)]
+    pub(crate) fn trusted(words: &'a [AtomicU64]) -> Self {
+        let (slots, _) = words.as_chunks();
+        assert!(!slots.is_empty());
+        Self { slots }
     }
 
     /// Number of slots, a power of two.
@@ -197,11 +223,14 @@ impl<'a> Index<'a> {
         self.slots.iter().map(Slot)
     }
 
-    /// Looks for the key of this hash; `is_key` says whether a published value bears the key.
+    /// Looks for a key of this hash, kind and length; `is_key` says whether a published value with all
+    /// of these bears the key.
     #[inline(always)]
     pub fn probe(
         &self,
         hash: u64,
+        kind: Kind,
+        key_len: u16,
         mut is_key: impl FnMut(&SlotValue) -> bool,
     ) -> Result<Probe<'a>, Contended> {
         let home = self.home(hash);
@@ -209,7 +238,7 @@ impl<'a> Index<'a> {
             let slot = self.slot(home.wrapping_add(step));
             let found = slot.hash();
             if found == hash {
-                if let Some(value) = slot.load()?
+                if let Some(value) = slot.load_if(kind, key_len)?
                     && is_key(&value)
                 {
                     return Ok(Probe::Found(slot, value));

@@ -98,9 +98,14 @@ fn make() -> Vec<u8> {
         let hash = key_hash(head.seed, record.kind, record.key);
         let same = |v: &erlmcp_shm_layout::SlotValue| {
             let key = (v.record + RecordShape::of(v).key) as usize;
-            v.kind == record.kind && bytes[key..key + v.key_len as usize] == *record.key
+            bytes[key..key + v.key_len as usize] == *record.key
         };
-        match image.index().probe(hash, same).unwrap() {
+        let key_len = record.key.len() as u16;
+        match image
+            .index()
+            .probe(hash, record.kind, key_len, same)
+            .unwrap()
+        {
             Probe::Found(slot, _) | Probe::Vacant(slot) => slot.publish(hash, value),
             Probe::Exhausted => unreachable!("16 slots, 6 keys"),
         }

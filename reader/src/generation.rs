@@ -109,9 +109,18 @@ impl Generation {
         }
         let state = match &self.source {
             Source::Mapped(mapping) => mapping.words().state(),
-            Source::File(file) => file.state(),
+            Source::File(_) => self.state_in_file(),
         };
         matches!(state, Some(State::Live | State::Closed))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn state_in_file(&self) -> Option<State> {
+        match &self.source {
+            Source::File(file) => file.state(),
+            Source::Mapped(_) => None,
+        }
     }
 
     /// The reader's change counter.
@@ -155,6 +164,7 @@ impl Generation {
 
     /// Apart, so that the code of a mapped lookup stays small.
     #[cold]
+    #[inline(never)]
     fn lookup_in_file<'a>(
         self: &'a Arc<Self>,
         hash: u64,

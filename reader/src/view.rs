@@ -168,9 +168,17 @@ impl View {
     /// ```
     #[inline]
     pub fn refresh(&mut self, reader: &Reader) -> Result<(), ReadError> {
-        if !self.is_current() {
-            *self = reader.view()?;
+        if self.is_current() {
+            return Ok(());
         }
+        self.renew(reader)
+    }
+
+    /// Apart, so that the code of a loop that refreshes its view stays small.
+    #[cold]
+    #[inline(never)]
+    fn renew(&mut self, reader: &Reader) -> Result<(), ReadError> {
+        *self = reader.view()?;
         Ok(())
     }
 

@@ -177,11 +177,9 @@ impl Mapped {
 
     /// Finds the key's place.
     pub fn place(&self, kind: Kind, key: &[u8], hash: u64) -> Place<'_> {
-        let is_key = |v: &SlotValue| {
-            v.kind == kind && v.key_len as usize == key.len() && self.key_of(v) == key
-        };
+        let is_key = |v: &SlotValue| self.key_of(v) == key;
         // The writer's lock is held, so no publish can disturb this.
-        let (slot, old) = match self.index().probe(hash, is_key) {
+        let (slot, old) = match self.index().probe(hash, kind, key.len() as u16, is_key) {
             Ok(Probe::Found(slot, value)) => (Some(slot), Some(value)),
             Ok(Probe::Vacant(slot)) => (Some(slot), None),
             Ok(Probe::Exhausted) | Err(_) => (None, None),
@@ -199,15 +197,13 @@ impl Mapped {
     /// Whether a record can surely be published, whatever the key's slot says: as a new key it would
     /// be, and the index has a place. Starts to fetch the old record's key, to be compared later.
     pub fn foresee(&self, stats: &Stats, limits: &Limits, record: &Record<'_>, hash: u64) -> bool {
-        let len = record.key.len();
         let fetch = |v: &SlotValue| {
             self.region.prefetch(v.record + RecordShape::of(v).key);
-            v.kind == record.kind && v.key_len as usize == len
+            true
         };
-        let reachable = !matches!(
-            self.index().probe(hash, fetch),
-            Ok(Probe::Exhausted) | Err(_)
-        );
+        let len = record.key.len() as u16;
+        let probe = self.index().probe(hash, record.kind, len, fetch);
+        let reachable = !matches!(probe, Ok(Probe::Exhausted) | Err(_));
         let as_new = Place {
             hash,
             slot: None,

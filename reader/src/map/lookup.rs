@@ -18,11 +18,12 @@ impl Mapping {
         kind: Kind,
         key: &[u8],
     ) -> Result<Option<(SlotValue, &[u8])>, ReadError> {
+        // A longer key is in no store.
+        let Ok(key_len) = u16::try_from(key.len()) else {
+            return Ok(None);
+        };
         let mut found = None;
-        let probe = self.index().probe(hash, |value| {
-            if value.kind != kind || usize::from(value.key_len) != key.len() {
-                return false;
-            }
+        let probe = self.index().probe(hash, kind, key_len, |value| {
             let shape = RecordShape::of(value);
             // The key's line and the data's are fetched together: one miss, not two.
             self.prefetch(value.record + shape.data);

@@ -148,7 +148,9 @@ impl Image {
             (other.kind, other.key) == (record.kind, record.key)
         };
         let mut stats = self.stats;
-        let slot = match self.index().probe(hash, same).expect("no other thread") {
+        let len = record.key.len() as u16;
+        let probe = self.index().probe(hash, record.kind, len, same);
+        let slot = match probe.expect("no other thread") {
             Probe::Found(slot, old) => {
                 stats.entries -= u64::from(!old.tombstone);
                 slot
