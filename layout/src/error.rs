@@ -16,7 +16,7 @@ pub enum FormatError {
     #[error("format version {0} is not known here (this program reads 1): use a newer program")]
     Version(u32),
     /// Magic and version are right, and something else is not.
-    #[error("the store is damaged ({0}): verify it, and restart its writer")]
+    #[error("the store is damaged ({0}): remove the file, and start its writer again")]
     Corrupt(&'static str),
     /// This machine cannot read the format at all.
     #[error("the format needs a little-endian 64-bit machine")]

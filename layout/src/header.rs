@@ -178,6 +178,26 @@ impl Header {
     }
 }
 
+/// Slots of the smallest index that is at most half full with this many keys.
+///
+/// ```
+/// assert_eq!(erlmcp_shm_layout::least_slots(9), 32);
+/// ```
+pub const fn least_slots(keys: u64) -> u64 {
+    let slots = (2 * keys).next_power_of_two();
+    if slots < MIN_SLOTS { MIN_SLOTS } else { slots }
+}
+
+/// Bytes of log in a file of `size` bytes whose index is the smallest for this many keys.
+///
+/// ```
+/// assert_eq!(erlmcp_shm_layout::log_room(8192, 1), 8192 - 1024 - 16 * 64);
+/// ```
+pub const fn log_room(size: u64, keys: u64) -> u64 {
+    let overhead = HEADER_SIZE as u64 + least_slots(keys) * SLOT_SIZE as u64;
+    size.saturating_sub(overhead)
+}
+
 /// The index of a generation, from the words of its region: [`Header::index_size`] bytes from
 /// [`HEADER_SIZE`] on. That they make a power of two of slots, [`Header`] has seen to; a lookup does
 /// not look again.

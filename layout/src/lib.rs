@@ -21,7 +21,7 @@
 //!    192 +----------------------------------------------------------------------+
 //!        | change counter u64 (its first 4 bytes: the futex) ... rest reserved   |
 //!    256 +----------------------------------------------------------------------+
-//!        | heartbeat u64 | its interval in ms u64 | writer pid u64 . reserved    |
+//!        | heartbeat u64 | its interval in ms u64 | pid u64 | max size u64 | ..  |
 //!    320 +----------------------------------------------------------------------+
 //!        | reserved                                                              |
 //!    384 +----------------------------------------------------------------------+
@@ -75,7 +75,8 @@
 //! coalesced, the counter never is.
 //!
 //! **Heartbeat**: CLOCK_BOOTTIME in ns, stored by the writer every *interval* ms. The pid is the
-//! writer's in its own PID namespace, for display.
+//! writer's in its own PID namespace, for display. *Max size* is what a generation may grow to, in
+//! bytes: [`Stats::fill`] is measured against it.
 //!
 //! **Statistics**: ten words under a [`Latch`], in the order of the fields of [`Stats`]. The log tail
 //! among them is where the next record goes; every record before it was published.
@@ -104,7 +105,9 @@ pub mod sync;
 
 pub use error::FormatError;
 pub use hash::{checksum, key_hash};
-pub use header::{FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, MIN_FILE_SIZE, MIN_SLOTS};
+pub use header::{
+    FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, MIN_FILE_SIZE, MIN_SLOTS, least_slots, log_room,
+};
 pub use kind::{Kind, Scope, UnknownKind};
 pub use latch::Latch;
 pub use record::{

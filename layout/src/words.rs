@@ -1,7 +1,7 @@
 //! The words of the header that move: state, change counter, heartbeat, statistics.
 
 use crate::Latch;
-use crate::header::{FIXED_SIZE, FORMAT_VERSION, HEADER_SIZE, VERSION};
+use crate::header::{FIXED_SIZE, FORMAT_VERSION, HEADER_SIZE, VERSION, log_room};
 use crate::sync::{AtomicU64, Ordering};
 
 // Offsets of what moves, each on a cache line of its own.
@@ -13,6 +13,7 @@ pub const CHANGES: usize = 192;
 pub const HEARTBEAT: usize = 256;
 const HEARTBEAT_INTERVAL: usize = 264;
 const WRITER_PID: usize = 272;
+const MAX_SIZE: usize = 280;
 /// Offset of the statistics latch's sequence.
 pub const STATS: usize = 384;
 const STATS_EVEN: usize = 448;
@@ -90,6 +91,26 @@ impl Stats {
             0 => 0.0,
             all => self.dead_bytes as f64 / all as f64,
         }
+    }
+
+    /// Bytes of log that the store needs to be able to compact, and so to hold what it holds: the live
+    /// records twice (in a full generation as many puts again fit between two compactions) and a
+    /// tombstone for each (so that deletes never fail).
+    pub const fn log_needed(&self) -> u64 {
+        2 * self.live_bytes + self.reserved_bytes
+    }
+
+    /// How much of what it can hold at `max_size` the store holds, 0 to 1; at 1 puts of more are
+    /// refused. This, and not how far the log has been written, tells how full a store is.
+    ///
+    /// ```
+    /// use erlmcp_shm_layout::Stats;
+    /// let stats = Stats { entries: 1, live_bytes: 2 << 20, ..Stats::default() };
+    /// assert!((0.39..0.41).contains(&stats.fill(10 << 20)));
+    /// ```
+    pub fn fill(&self, max_size: u64) -> f64 {
+        let log = log_room(max_size, self.entries);
+        (self.log_needed() as f64 / log.max(1) as f64).min(1.0)
     }
 }
 
@@ -170,6 +191,16 @@ impl<'a> HeaderWords<'a> {
         self.word(WRITER_PID).store(pid.into(), Ordering::Relaxed);
     }
 
+    /// Bytes that a generation of this store may grow to, as its writer was opened.
+    pub fn max_size(&self) -> u64 {
+        self.word(MAX_SIZE).load(Ordering::Relaxed)
+    }
+
+    /// Stores what [`max_size`](Self::max_size) returns. Writer only.
+    pub fn set_max_size(&self, bytes: u64) {
+        self.word(MAX_SIZE).store(bytes, Ordering::Relaxed);
+    }
+
     /// Live entries as the header's own count has them (the specification's field; 2^32-1 at most).
     pub fn entry_count(&self) -> u32 {
         (self.word(VERSION).load(Ordering::Relaxed) >> 32) as u32
@@ -228,6 +259,7 @@ const _: () = {
     assert!(HEARTBEAT.is_multiple_of(64) && STATS.is_multiple_of(64));
     assert!(STATE == FIXED_SIZE && CHANGES == STATE + 64 && HEARTBEAT == CHANGES + 64);
     assert!(HEARTBEAT_INTERVAL == HEARTBEAT + 8 && WRITER_PID == HEARTBEAT_INTERVAL + 8);
+    assert!(MAX_SIZE == WRITER_PID + 8 && MAX_SIZE < HEARTBEAT + 64);
     assert!(STATS == 384 && STATS_EVEN == STATS + 64 && STATS_ODD == STATS_EVEN + STATS_WORDS * 8);
     assert!(STATS_END <= HEADER_SIZE);
 };

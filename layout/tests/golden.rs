@@ -113,6 +113,7 @@ fn make() -> Vec<u8> {
     let words = image.words();
     words.set_writer(100, 4242);
     words.set_heartbeat(1_000_000_009);
+    words.set_max_size(65_536);
     words.set_stats(&stats(at as u64));
     words.set_changes(7);
     words.set_state(State::Live);
@@ -170,6 +171,7 @@ fn the_golden_file_reads_back() {
     assert_eq!(image.words().entry_count(), 5);
     assert_eq!(image.words().changes(), 7);
     assert_eq!(image.words().writer(), (100, 4242));
+    assert_eq!(image.words().max_size(), 65_536);
     assert_eq!(image.words().state(), Some(State::Live));
     let live = image
         .index()

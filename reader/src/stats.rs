@@ -39,7 +39,10 @@ pub struct StoreStats {
     pub log_used: u64,
     /// Bytes of the log.
     pub log_capacity: u64,
-    /// `log_used` over `log_capacity`, 0 to 1.
+    /// Bytes that a generation may grow to.
+    pub max_size: u64,
+    /// How much of what it can hold at `max_size` the store holds, 0 to 1; at 1 the writer refuses
+    /// puts of more.
     pub fill: f64,
     /// Slots of the index.
     pub slot_count: u64,
@@ -73,6 +76,7 @@ pub(crate) fn stats(reader: &Reader) -> Result<StoreStats, ReadError> {
         let state = state.ok_or(ReadError::Corrupt("state"))?;
         Ok((state, stats.ok_or(ReadError::Contended)?))
     })?;
+    let max_size = generation.words(|words| words.max_size())?;
     let log_capacity = header.file_size - header.log_offset();
     let log_used = stats.log_tail.saturating_sub(header.log_offset());
     let (mapped_generations, pinned_bytes) = watcher::mapped(&reader.inner.absolute);
@@ -87,7 +91,8 @@ pub(crate) fn stats(reader: &Reader) -> Result<StoreStats, ReadError> {
         fragmentation: stats.fragmentation(),
         log_used,
         log_capacity,
-        fill: log_used as f64 / log_capacity as f64,
+        max_size,
+        fill: stats.fill(max_size),
         slot_count: header.slot_count,
         used_slots: stats.used_slots,
         puts: stats.puts,

@@ -26,8 +26,7 @@ use crate::recovery::supersede;
 use crate::region::Claim;
 use crate::shared::{Locked, Shared};
 use crate::sizing::{Demand, Trigger, is_fragmented};
-use crate::state::{Op, Open, State};
-use crate::sys::LockFile;
+use crate::state::{Op, Open, RETRY_AFTER, State};
 use crate::{WriteError, sys};
 
 /// Bounds of one hold of the lock, far below 100 us: records claimed, bytes claimed, slots seen.
@@ -36,8 +35,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_SLOTS: usize = 1024;
 /// How long the thread sleeps when nothing is asked of it; then it looks for what it can tidy.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a failed build keeps others from being tried that nobody waits for.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A generation that takes puts beside the current one, and fills up with what is older.
 #[derive(Debug)]
@@ -101,6 +98,9 @@ pub fn run(shared: &Shared) {
             *shared.last_build_error.lock() = error;
             shared.build_ended.notify_all();
         } else if !on_current(&mut state, Mapped::populate_next)
+            // That let go of the lock: what was asked for meanwhile has rung already.
+            && state.request.is_none()
+            && state.open.is_some()
             && state.wait(&shared.work, PAUSE).timed_out()
         {
             tidy(&mut state);
@@ -176,6 +176,9 @@ fn build(shared: &Shared, demand: Demand) -> Result<(), WriteError> {
         if begin(shared, next)? && copy_all(shared, &target)? && switch(shared, &temporary)? {
             return Ok(());
         }
+        // Puts need not go into it any longer, and its memory is wanted for the next attempt.
+        let given_up = shared.lock().open.as_mut().and_then(|o| o.build.take());
+        drop(given_up);
     }
     Err(WriteError::NoSpace)
 }
@@ -192,8 +195,6 @@ impl Drop for Temporary<'_> {
 /// From here on puts go into both. `false`: the store has outgrown the plan.
 fn begin(shared: &Shared, next: Generation) -> Result<bool, WriteError> {
     let mut state = shared.lock();
-    // An earlier attempt may still stand there.
-    give_up(&mut state);
     let start = state.version;
     let open = shared.open(&mut state)?;
     let live = &open.current.stats;
@@ -289,17 +290,13 @@ fn claim_batch<'r>(
 /// Makes the finished generation the current one. `false`: it was aborted meanwhile.
 fn switch(shared: &Shared, temporary: &Temporary<'_>) -> Result<bool, WriteError> {
     let mut state = shared.lock();
-    let changes = state.changes + 1;
+    let changes = state.changes.wrapping_add(1);
     let version = state.version;
     let open = shared.open(&mut state)?;
     let Some(build) = open.build.as_mut().filter(|build| !build.aborted) else {
         return Ok(false);
     };
-    if !open.lock.is_current(&shared.path)? {
-        // Somebody removed it: take the one that is there now, if no other writer has.
-        open.lock =
-            LockFile::acquire(&shared.path, Duration::ZERO).map_err(|_| WriteError::PathLost)?;
-    }
+    open.lock.hold_on(&shared.path)?;
     let replaces = match sys::id_at(&shared.path)? {
         None => false,
         Some(id) if id == open.current.map.id => true,
@@ -311,9 +308,13 @@ fn switch(shared: &Shared, temporary: &Temporary<'_>) -> Result<bool, WriteError
     next.stats.deletes = open.current.stats.deletes;
     next.stats.rollovers = open.current.stats.rollovers + 1;
     next.stats.version = version;
-    next.go_live(changes, shared.heartbeat_interval_ms);
+    next.go_live(
+        changes,
+        shared.heartbeat_interval_ms,
+        shared.limits.max_size,
+    );
     let old_name = sys::place(temporary.0, &shared.path, replaces)?;
-    supersede(&open.current.map, changes);
+    supersede(&open.current.map.region, changes);
     if let Some(name) = old_name {
         let _ = rustix::fs::unlink(&name);
     }

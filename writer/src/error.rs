@@ -21,8 +21,9 @@ pub enum WriteError {
     /// A key of more than 65535 bytes.
     #[error("the key is longer than 65535 bytes: shorten it")]
     KeyTooLarge,
-    /// Data or metadata of more than 4 GiB - 1, or more than `max_size`.
-    #[error("the value is larger than 4 GiB - 1 or than max_size: raise max_size or split it")]
+    /// Data or metadata of more than 4 GiB - 1, or more than a store of `max_size` could ever hold,
+    /// which is a little less than half of it.
+    #[error("the value is larger than 4 GiB - 1 or than half of max_size: raise that or split it")]
     TooLarge,
     /// The live entries would need more than `max_size` allows, even when compacted.
     #[error("the store is full at its max_size: raise max_size or delete entries")]
@@ -66,6 +67,17 @@ pub enum WriteError {
     /// The system said no: a full disk, a limit, missing rights.
     #[error("the system refused: {0}")]
     Io(Errno),
+}
+
+impl WriteError {
+    /// Whether a smaller file might have been made.
+    pub(crate) fn is_no_room(&self) -> bool {
+        let Self::Io(errno) = self else { return false };
+        matches!(
+            *errno,
+            Errno::NOSPC | Errno::DQUOT | Errno::NOMEM | Errno::FBIG
+        )
+    }
 }
 
 impl From<Errno> for WriteError {

@@ -66,6 +66,9 @@ pub struct WriterStats {
     pub heartbeat_age: Duration,
     /// Why the last build of a generation failed, if it did.
     pub last_build_error: Option<WriteError>,
+    /// Whether the last heartbeat found the file at the path removed or replaced: readers may not see
+    /// what is put.
+    pub path_lost: bool,
     /// Damaged places that the recovery at open met before the published tail.
     pub damaged: u64,
 }
@@ -100,14 +103,13 @@ impl WriterStats {
             huge_bytes: live.huge.load(Ordering::Relaxed),
             heartbeat_age: Duration::from_nanos(age),
             last_build_error: *shared.last_build_error.lock(),
+            path_lost: shared.path_lost.load(Ordering::Relaxed),
             damaged: shared.damaged,
         }
     }
 
-    /// Share of the log or of the usable index, whichever is fuller, that is used: 0 to 1.
+    /// How much of what it can hold at `max_size` the store holds, 0 to 1; at 1 puts of more are refused.
     pub fn fill(&self) -> f64 {
-        let log = self.log_used as f64 / self.log_bytes as f64;
-        let index = 2.0 * self.stats.used_slots as f64 / self.slot_count as f64;
-        log.max(index)
+        self.stats.fill(self.max_size)
     }
 }

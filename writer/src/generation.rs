@@ -7,6 +7,7 @@
 //! reader acquires. The statistics and the change counter follow; a reader that sees a count finds
 //! the publish it counts, and a writer killed in between has published the entry all the same.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,6 @@ use erlmcp_shm_layout::{
     Header, HeaderWords, Index, Kind, Probe, Record, RecordShape, Slot, SlotValue, State, Stats,
     header, key_hash,
 };
-use rustix::io::Errno;
 use rustix::thread::futex;
 
 use crate::region::{Claim, HUGE, Region};
@@ -30,6 +30,9 @@ const POPULATE_STEP: u64 = 8 << 20;
 pub struct Mapped {
     pub region: Region,
     pub header: Header,
+    /// Open for as long as it is mapped, and locked: whoever gets past a lock file that was removed
+    /// still finds that this one has its writer.
+    pub file: File,
     pub id: sys::FileId,
     /// Bytes from the start that have their pages.
     pub populated: AtomicU64,
@@ -104,7 +107,7 @@ impl Mapped {
     ) -> Result<Self, WriteError> {
         let create = |plan| Self::create_as(name, plan, mode, identity, live_bytes);
         match create(plans[0]) {
-            Err(WriteError::Io(Errno::NOSPC | Errno::NOMEM | Errno::FBIG)) => create(plans[1]),
+            Err(error) if error.is_no_room() => create(plans[1]),
             result => result,
         }
     }
@@ -125,25 +128,28 @@ impl Mapped {
             ..Header::new(plan.file_size, plan.slot_count).ok_or(WriteError::BadOption("size"))?
         };
         let file = sys::create(name, plan.file_size, mode)?;
-        let build = || {
+        let build = || -> Result<_, WriteError> {
             rustix::io::pwrite(&file, &header.encode(), 0)?;
             let id = sys::file_id(&rustix::fs::fstat(&file)?);
+            sys::lock(&file, true)?;
             let region = Region::map(&file, header.file_size, header.log_offset())?;
             // The index at once: every put goes through it.
             let huge = (0..header.log_offset()).step_by(HUGE);
             let huge = huge.take_while(|at| region.collapse(*at)).count() * HUGE;
             let populated = header.log_offset() + live_bytes + POPULATE_STEP;
             region.populate(0, populated);
-            Ok(Self {
-                region,
-                header,
-                id,
-                populated: AtomicU64::new(populated),
-                huge: AtomicU64::new(huge as u64),
-            })
+            Ok((region, id, populated, huge))
         };
-        build().inspect_err(|_| {
+        let (region, id, populated, huge) = build().inspect_err(|_| {
             let _ = rustix::fs::unlink(name);
+        })?;
+        Ok(Self {
+            region,
+            header,
+            file,
+            id,
+            populated: AtomicU64::new(populated),
+            huge: AtomicU64::new(huge as u64),
         })
     }
 
@@ -257,9 +263,7 @@ impl Mapped {
 
     /// Wakes everyone who waits for the change counter.
     pub fn wake(&self) {
-        let word = self.region.futex(self.words().changes_word());
-        // The only error is a bad address; the count of the woken is nobody's business.
-        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+        wake(&self.region);
     }
 }
 
@@ -317,13 +321,24 @@ impl Generation {
     }
 
     /// Marks the generation whole, before it goes to the path.
-    pub fn go_live(&self, changes: u64, heartbeat_interval_ms: u64) {
+    pub fn go_live(&self, changes: u64, heartbeat_interval_ms: u64, max_size: u64) {
         let words = self.map.words();
         words.set_writer(heartbeat_interval_ms, std::process::id());
+        words.set_max_size(max_size);
         words.set_heartbeat(sys::boottime_now());
+        // Both halves of the statistics' latch: no flipped bit makes them read as none.
+        self.announce(changes);
         self.announce(changes);
         words.set_state(State::Live);
     }
+}
+
+/// Wakes everyone who waits for the change counter of what is mapped there.
+pub fn wake(region: &Region) {
+    let words = HeaderWords::new(region.header_words());
+    let word = region.futex(words.changes_word());
+    // The only error is a bad address; the count of the woken is nobody's business.
+    let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
 
 /// What a generation that is being built still has to take over.

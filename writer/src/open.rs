@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use erlmcp_shm_layout::HeaderWords;
 use rustix::io::Errno;
 
 use crate::generation::{Generation, Identity, Mapped};
@@ -24,14 +25,20 @@ impl Writer {
         }
         // A later change of the working directory must not move the store.
         let path = std::path::absolute(path).map_err(|_| WriteError::BadOption("path"))?;
+        // What is not a store of ours gets no lock file beside it.
+        unless_cleared(options, recovery::examine(&path))?;
         let lock = LockFile::acquire(&path, options.lock_wait)?;
-        let remains = match recovery::open(&path) {
-            // Damaged beyond its header: nothing to keep, and nothing to mark.
-            Err(WriteError::Corrupt(_)) if options.recover == Recover::Clear => None,
-            remains => remains?,
+        let remains = unless_cleared(options, recovery::open(&path))?;
+        let unreadable = match remains {
+            None => recovery::unreadable(&path)?,
+            Some(_) => None,
         };
         recovery::sweep(&path, remains.as_ref().map(|remains| remains.map.id))?;
-        let (current, changes, damaged) = start(&path, options, &limits, remains.as_ref())?;
+        let (current, changes, damaged, old) = start(&path, options, &limits, remains)?;
+        if let Some(region) = unreadable {
+            let counted = HeaderWords::new(region.header_words()).changes();
+            recovery::supersede(&region, counted.wrapping_add(1));
+        }
         let state = State {
             version: current.stats.version,
             open: Some(Open {
@@ -45,7 +52,7 @@ impl Writer {
             builds_ended: 0,
             build_error: None,
             retry_at: None,
-            retired: remains.map(|r| Arc::new(r.map)).into_iter().collect(),
+            retired: old.map(Arc::new).into_iter().collect(),
             builder_gone: false,
         };
         let interval = options.heartbeat_interval;
@@ -60,28 +67,40 @@ impl Writer {
     }
 }
 
-/// The generation that a writer begins with, standing at the path; its change counter; and how many
-/// damaged places there were.
+/// What was found, or nothing where it is damaged and is to be cleared anyway: then there is nothing to
+/// keep.
+fn unless_cleared<T>(
+    options: &Options,
+    found: Result<Option<T>, WriteError>,
+) -> Result<Option<T>, WriteError> {
+    match found {
+        Err(WriteError::Corrupt(_)) if options.recover == Recover::Clear => Ok(None),
+        found => found,
+    }
+}
+
+/// The generation that a writer begins with, standing at the path; its change counter; how many damaged
+/// places there were; and the mapping of the old generation.
 fn start(
     path: &Path,
     options: &Options,
     limits: &Limits,
-    remains: Option<&Remains>,
-) -> Result<(Generation, u64, u64), WriteError> {
+    mut remains: Option<Remains>,
+) -> Result<(Generation, u64, u64, Option<Mapped>), WriteError> {
     let keep = options.recover == Recover::Keep;
-    let inventory = match remains {
+    let inventory = match &remains {
         Some(remains) if keep => remains.take_inventory(),
         Some(remains) => Inventory::empty(remains.figures()),
         None => Inventory::default(),
     };
-    let store_id = match remains {
+    let store_id = match &remains {
         Some(remains) if keep => remains.map.header.store_id,
         _ => sys::random()?,
     };
-    let generation = remains.map_or(1, |remains| remains.map.header.generation + 1);
+    let generation = |r: &Remains| r.map.header.generation + 1;
     let identity = Identity {
         store_id,
-        generation,
+        generation: remains.as_ref().map_or(1, generation),
     };
     let live = &inventory.stats;
     let first = limits.first(live);
@@ -90,28 +109,37 @@ fn start(
         0 => [first, first],
         _ => [first, limits.least(live, Demand::default())],
     };
-    let changes = remains.map_or(0, Remains::changes) + 1;
+    let changes = remains.as_ref().map_or(0, Remains::changes) + 1; // far below its limit
+    let rollovers = live.rollovers + u64::from(remains.is_some());
     loop {
-        let name = sys::temporary_name(path, generation)?;
+        let name = sys::temporary_name(path, identity.generation)?;
         let temporary = build::Temporary(&name);
-        let map = Mapped::create(&name, plans, options.mode, identity, live.live_bytes)?;
-        let mut current = Generation::new(map, &inventory.stats);
-        if let Some(remains) = remains
+        let map = match Mapped::create(&name, plans, options.mode, identity, live.live_bytes) {
+            Err(error) if error.is_no_room() && live.entries == 0 && remains.is_some() => {
+                // Nothing to keep: the old file makes room for the new one.
+                remains.take().expect("just seen").discard(path, changes);
+                continue;
+            }
+            map => map?,
+        };
+        let mut current = Generation::new(map, live);
+        if let Some(remains) = &remains
             && !remains.copy_into(&inventory, &mut current)
         {
             continue; // the next one has another seed
         }
-        current.stats.rollovers += u64::from(remains.is_some());
+        current.stats.rollovers = rollovers;
         let interval = options.heartbeat_interval.as_millis() as u64;
-        current.go_live(changes, interval);
+        current.go_live(changes, interval, limits.max_size);
         let replaces = sys::id_at(path)?.is_some();
         let old_name = sys::place(temporary.0, path, replaces)?;
-        if let Some(remains) = remains {
+        if let Some(remains) = &remains {
             remains.supersede(changes);
         }
         if let Some(name) = old_name {
             let _ = rustix::fs::unlink(&name);
         }
-        return Ok((current, changes, inventory.damaged));
+        let old = remains.map(|remains| remains.map);
+        return Ok((current, changes, inventory.damaged, old));
     }
 }

@@ -6,17 +6,25 @@
 //! slot that points there is checked and taken as well, so one flipped bit costs one entry.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use erlmcp_shm_layout::{
-    HEADER_SIZE, Header, Kind, RECORD_HEADER, Record, RecordShape, State, Stats, claimed_length,
+    HEADER_SIZE, Header, HeaderWords, Kind, RECORD_HEADER, Record, RecordShape, State, Stats,
+    claimed_length,
 };
 use rustix::fs::OFlags;
 
-use crate::generation::{Generation, Mapped};
+use crate::WriteError;
+use crate::generation::{Generation, Mapped, wake};
 use crate::region::Region;
-use crate::{WriteError, sys};
+use crate::sys::{self, FileId};
+
+/// No counter comes near this in the life of a store: what is beyond it was never counted.
+const MAX_COUNTER: u64 = 1 << 62;
 
 /// A store that some writer left behind.
 pub struct Remains {
@@ -25,8 +33,8 @@ pub struct Remains {
     stats: Stats,
 }
 
-/// Opens the store at a path for recovery; `Ok(None)` if nothing is there.
-pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
+/// What stands at a path: a file of ours that is a store, by its header; `Ok(None)` if nothing does.
+pub fn examine(path: &Path) -> Result<Option<(File, FileId, Header)>, WriteError> {
     let Some((file, stat)) = sys::open_own(path, OFlags::empty())? else {
         return Ok(None);
     };
@@ -39,15 +47,50 @@ pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
         }
     }
     let header = Header::decode(&head[..filled], stat.st_size as u64)?;
+    Ok(Some((file, sys::file_id(&stat), header)))
+}
+
+/// Opens the store at a path for recovery; `Ok(None)` if nothing is there.
+pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
+    let Some((file, id, header)) = examine(path)? else {
+        return Ok(None);
+    };
+    if !wait_for_lock(&file)? {
+        return Err(WriteError::Locked);
+    }
     let map = Mapped {
         region: Region::map(&file, header.file_size, header.file_size)?,
         header,
-        id: sys::file_id(&stat),
+        file,
+        id,
         populated: AtomicU64::new(0),
         huge: AtomicU64::new(0),
     };
     let stats = map.words().stats().unwrap_or_default();
+    let counters = [
+        map.header.generation,
+        map.words().changes(),
+        stats.version,
+        stats.puts,
+        stats.deletes,
+        stats.rollovers,
+    ];
+    if counters.iter().any(|counter| *counter > MAX_COUNTER) {
+        return Err(WriteError::Corrupt("a counter is beyond anything counted"));
+    }
     Ok(Some(Remains { map, stats }))
+}
+
+/// Locks the file itself. Its writer held this lock as well as the lock file, and a process that is
+/// being killed lets go of the two one after the other.
+fn wait_for_lock(file: &File) -> Result<bool, WriteError> {
+    for _ in 0..100 {
+        if sys::lock(file, true)? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
 }
 
 /// The live entries of a store that was left behind.
@@ -59,6 +102,42 @@ pub struct Inventory {
     pub stats: Stats,
     /// Runs of bytes before the published tail that were not records.
     pub damaged: u64,
+}
+
+/// The newest record of each key, as far as the log was read.
+#[derive(Default)]
+struct Newest {
+    records: HashMap<(Kind, Box<[u8]>), Found>,
+    /// The highest version met.
+    version: u64,
+}
+
+struct Found {
+    version: u64,
+    offset: u64,
+    total: u64,
+    tombstone: bool,
+}
+
+impl Newest {
+    fn note(&mut self, offset: u64, record: &Record<'_>) {
+        self.version = self.version.max(record.version);
+        let found = Found {
+            version: record.version,
+            offset,
+            total: record.shape().total,
+            tombstone: record.tombstone,
+        };
+        match self.records.entry((record.kind, record.key.into())) {
+            Entry::Vacant(entry) => {
+                entry.insert(found);
+            }
+            Entry::Occupied(mut entry) if entry.get().version < found.version => {
+                entry.insert(found);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
 }
 
 impl Inventory {
@@ -74,46 +153,26 @@ impl Inventory {
 impl Remains {
     /// Reads everything back.
     pub fn take_inventory(&self) -> Inventory {
-        let mut newest = HashMap::new();
-        let mut version = self.stats.version;
-        let mut note = |offset: u64, record: &Record<'_>| {
-            version = version.max(record.version);
-            let total = record.shape().total;
-            let found = (record.version, offset, total, record.tombstone);
-            let key: (Kind, Box<[u8]>) = (record.kind, record.key.into());
-            let best = newest.entry(key).or_insert(found);
-            if best.0 < found.0 {
-                *best = found;
-            }
-        };
+        let mut newest = Newest::default();
         let mut at = self.map.header.log_offset();
         while let Some(record) = self.record_at(at) {
-            note(at, &record);
+            newest.note(at, &record);
             at += record.shape().total;
         }
         let damaged = at < self.stats.log_tail.min(self.map.header.file_size);
         if damaged {
-            for slot in self.map.index().slots() {
-                let Ok(Some(value)) = slot.load() else {
-                    continue;
-                };
-                if value.record < at || !self.map.header.contains(&value) {
-                    continue;
-                }
-                if let Some(record) = self.record_at(value.record) {
-                    note(value.record, &record);
-                }
-            }
+            self.look_behind_damage(at, &mut newest);
         }
         let mut inventory = Inventory {
             damaged: damaged.into(),
             ..Inventory::default()
         };
         let stats = &mut inventory.stats;
-        for ((_, key), (_, offset, total, tombstone)) in newest {
-            if !tombstone {
-                inventory.entries.push((offset, total));
-                stats.live_bytes += total;
+        stats.version = newest.version.max(self.stats.version);
+        for ((_, key), found) in newest.records {
+            if !found.tombstone {
+                inventory.entries.push((found.offset, found.total));
+                stats.live_bytes += found.total;
                 stats.reserved_bytes += RecordShape::tombstone(key.len() as u16);
             }
         }
@@ -121,11 +180,37 @@ impl Remains {
         inventory.entries.sort_unstable();
         stats.entries = inventory.entries.len() as u64;
         stats.used_slots = stats.entries;
-        stats.version = version;
         stats.puts = self.stats.puts;
         stats.deletes = self.stats.deletes;
         stats.rollovers = self.stats.rollovers;
         inventory
+    }
+
+    /// The records from `damage` on, by the slots that name them. A key whose newest record is not whole
+    /// has no value any more: an older one must not come back in its place.
+    fn look_behind_damage(&self, damage: u64, newest: &mut Newest) {
+        let mut lost = HashMap::new();
+        for slot in self.map.index().slots() {
+            let Ok(Some(value)) = slot.load() else {
+                continue;
+            };
+            if value.record < damage || value.version > MAX_COUNTER {
+                continue;
+            }
+            let named = self.map.header.contains(&value);
+            match named.then(|| self.record_at(value.record)).flatten() {
+                Some(record) => newest.note(value.record, &record),
+                None => {
+                    newest.version = newest.version.max(value.version);
+                    lost.insert((value.kind, slot.hash()), value.version);
+                }
+            }
+        }
+        let map = &self.map;
+        newest.records.retain(|(kind, key), found| {
+            let version = lost.get(&(*kind, map.hash(*kind, key)));
+            version.is_none_or(|version| *version < found.version)
+        });
     }
 
     fn record_at(&self, offset: u64) -> Option<Record<'_>> {
@@ -136,7 +221,8 @@ impl Remains {
         // The length first, so that no slice is longer than the one record.
         let head = self.map.region.sealed(offset, RECORD_HEADER as u64);
         let total = claimed_length(head, left)?;
-        Record::read(self.map.region.sealed(offset, total))
+        let record = Record::read(self.map.region.sealed(offset, total));
+        record.filter(|record| record.version <= MAX_COUNTER)
     }
 
     /// Copies the live records into an empty generation. `false`: its index has no place for one of
@@ -168,7 +254,13 @@ impl Remains {
 
     /// Tells readers that a newer generation stands at the path.
     pub fn supersede(&self, changes: u64) {
-        supersede(&self.map, changes);
+        supersede(&self.map.region, changes);
+    }
+
+    /// Gives up an old generation that holds nothing to keep, so that the system can free it.
+    pub fn discard(self, path: &Path, changes: u64) {
+        let _ = rustix::fs::unlink(path);
+        self.supersede(changes);
     }
 
     /// The highest version and the figures that outlive the entries.
@@ -184,24 +276,38 @@ impl Remains {
 }
 
 /// Marks a generation superseded, moves its change counter and wakes whoever waits for it.
-pub fn supersede(map: &Mapped, changes: u64) {
-    let words = map.words();
+pub fn supersede(region: &Region, changes: u64) {
+    let words = HeaderWords::new(region.header_words());
     words.set_state(State::Superseded);
     words.set_changes(changes);
-    map.wake();
+    wake(region);
+}
+
+/// The header of a store too damaged to be read, so that its readers can still be told to leave it: that
+/// much is where it is in any version.
+pub fn unreadable(path: &Path) -> Result<Option<Region>, WriteError> {
+    let Some((file, stat)) = sys::open_own(path, OFlags::empty())? else {
+        return Ok(None);
+    };
+    let has_header = stat.st_size as u64 >= HEADER_SIZE as u64;
+    Ok(match has_header {
+        true => Some(Region::map(&file, HEADER_SIZE as u64, 0)?),
+        false => None,
+    })
 }
 
 /// Marks, wakes and unlinks every file that an earlier writer left under a temporary name, `current`
 /// being the one at the path. A file of somebody else stays: it can do no harm there.
-pub fn sweep(path: &Path, current: Option<sys::FileId>) -> Result<(), WriteError> {
+pub fn sweep(path: &Path, current: Option<FileId>) -> Result<(), WriteError> {
     for stray in sys::strays(path)? {
         match open(&stray) {
             // A second name of the file at the path: nothing has taken its place yet.
-            Ok(Some(remains)) if Some(remains.map.id) == current => {}
-            Ok(Some(remains)) => remains.supersede(remains.changes() + 1),
-            Ok(None) | Err(WriteError::BadOwner) => continue,
+            Err(WriteError::Locked) if sys::id_at(&stray)? == current => {}
+            Ok(Some(remains)) => remains.supersede(remains.changes().wrapping_add(1)),
             // Ours, and not (yet) a store: killed while it was made.
-            Err(_) => {}
+            Err(WriteError::NotAStore | WriteError::Corrupt(_)) => {}
+            // Somebody else's, or it could not be looked at: it might have readers to be told.
+            Ok(None) | Err(_) => continue,
         }
         let _ = rustix::fs::unlink(&stray);
     }

@@ -30,6 +30,8 @@ pub struct Shared {
     pub live: ArcSwapOption<Mapped>,
     /// The change counter at the last wake-up.
     pub woken: AtomicU64,
+    /// The last heartbeat found the path to name another file, or none.
+    pub path_lost: AtomicBool,
     /// A build is under way.
     pub building: AtomicBool,
     /// Something panicked under the lock.
@@ -46,13 +48,17 @@ pub struct Locked<'a> {
 }
 
 /// Marks the writer failed when a panic unwinds through a hold of the lock.
-struct Tripwire<'a>(&'a AtomicBool);
+struct Tripwire<'a> {
+    failed: &'a AtomicBool,
+    /// Somebody else's panic was under way when the lock was taken.
+    unwinding: bool,
+}
 
 impl Drop for Tripwire<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.unwinding {
             // Relaxed: read under the same lock, or for display.
-            self.0.store(true, Ordering::Relaxed);
+            self.failed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -107,6 +113,7 @@ impl Shared {
             work: Condvar::new(),
             build_ended: Condvar::new(),
             live: ArcSwapOption::new(live),
+            path_lost: AtomicBool::new(false),
             building: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             last_build_error: Mutex::new(None),
@@ -116,7 +123,10 @@ impl Shared {
 
     fn locked<'a>(&'a self, guard: MutexGuard<'a, State>) -> Locked<'a> {
         Locked {
-            _tripwire: Tripwire(&self.failed),
+            _tripwire: Tripwire {
+                failed: &self.failed,
+                unwinding: std::thread::panicking(),
+            },
             guard,
         }
     }

@@ -4,7 +4,9 @@
 //! generation of puts fits between two compactions), and a tombstone for every live key (so that
 //! deletes never fail) have to fit into a log of `max_size`.
 
-use erlmcp_shm_layout::{HEADER_SIZE, Header, MIN_SLOTS, SLOT_SIZE, Stats};
+use erlmcp_shm_layout::{
+    HEADER_SIZE, Header, MIN_FILE_SIZE, MIN_SLOTS, SLOT_SIZE, Stats, least_slots, log_room,
+};
 
 /// Dead bytes below which fragmentation alone starts no compaction.
 const DEAD_MIN: u64 = 1 << 20;
@@ -28,16 +30,10 @@ pub struct Plan {
 }
 
 /// What a waiting put needs on top of what is live.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     pub bytes: u64,
     pub keys: u64,
-}
-
-/// The smallest index that is at most half full with this many keys.
-const fn slots_for(keys: u64) -> u64 {
-    let slots = (2 * keys).next_power_of_two();
-    if slots < MIN_SLOTS { MIN_SLOTS } else { slots }
 }
 
 const fn overhead(slots: u64) -> u64 {
@@ -57,11 +53,19 @@ const fn slots_by_size(file_size: u64) -> u64 {
 impl Limits {
     /// Whether the store can hold `after`, reached from `before` by a record of `record` bytes.
     pub fn admit(&self, before: &Stats, after: &Stats, record: u64) -> bool {
-        let log = self
-            .max_size
-            .saturating_sub(overhead(slots_for(after.entries)));
-        2 * after.live_bytes + after.reserved_bytes <= log
-            && before.live_bytes + record + after.reserved_bytes <= log
+        let log = log_room(self.max_size, after.entries);
+        // A store that was opened with too small a limit lets in what makes it no fuller.
+        let no_fuller = before.log_needed() > log
+            && after.entries <= before.entries
+            && after.live_bytes <= before.live_bytes;
+        let holds =
+            after.log_needed() <= log && before.live_bytes + record + after.reserved_bytes <= log;
+        holds || no_fuller
+    }
+
+    /// Whether even an empty store could not hold a record of these sizes.
+    pub fn rules_out(&self, record: u64, tombstone: u64) -> bool {
+        2 * record + tombstone > log_room(self.max_size, 1)
     }
 
     /// The first generation: exactly `size`, where the live records leave room in that.
@@ -71,8 +75,7 @@ impl Limits {
             slot_count: slots_by_size(self.size),
         };
         let log = self.size - overhead(plan.slot_count);
-        let roomy = 2 * live.live_bytes + live.reserved_bytes <= log
-            && 2 * slots_for(live.entries) <= plan.slot_count;
+        let roomy = live.log_needed() <= log && 2 * least_slots(live.entries) <= plan.slot_count;
         if roomy || live.entries == 0 {
             plan
         } else {
@@ -83,9 +86,9 @@ impl Limits {
     /// The next generation: room for four times the live records, within `max_size`, and never less
     /// than what is live (a store opened with a smaller `max_size` than before stays readable).
     pub fn next(&self, live: &Stats, demand: Demand) -> Plan {
-        let needed = 2 * live.live_bytes + live.reserved_bytes + demand.bytes;
+        let needed = live.log_needed() + demand.bytes;
         let wanted = 2 * live.live_bytes + needed + demand.bytes;
-        let least_slots = slots_for(live.entries + demand.keys);
+        let least_slots = least_slots(live.entries + demand.keys);
         let mut slot_count = 2 * least_slots;
         let mut file_size = round_up(overhead(slot_count) + wanted).max(self.size);
         slot_count = slot_count.max(slots_by_size(file_size));
@@ -104,12 +107,14 @@ impl Limits {
         }
     }
 
-    /// The smallest generation that serves: for a file system with no room for the one wanted.
+    /// The smallest generation that serves: for a file system with no room for the one wanted. Within
+    /// `max_size`, unless what is there already takes more.
     pub fn least(&self, live: &Stats, demand: Demand) -> Plan {
-        let slot_count = slots_for(live.entries + demand.keys);
+        let slot_count = least_slots(live.entries + demand.keys);
         let must = live.live_bytes + live.reserved_bytes + demand.bytes;
+        let bytes = (overhead(slot_count) + must).max(MIN_FILE_SIZE);
         Plan {
-            file_size: round_up(overhead(slot_count) + must + PAGE),
+            file_size: bytes.next_multiple_of(PAGE).min(self.max_size.max(bytes)),
             slot_count,
         }
     }
@@ -249,12 +254,14 @@ mod tests {
             factor in 1u64..16,
         ) {
             // From just enough for what is there to plenty.
-            let enough = 8192 + entries * (2 * each + 56 + 256) + 2 * record;
-            let max_size = enough + enough * tightness / 50;
-            let limits = Limits { size: (max_size / factor).max(8192), max_size };
             let before = live(entries, entries * each, entries * 56);
             let after = live(entries + 1, before.live_bytes + record, before.reserved_bytes + 56);
-            prop_assume!(limits.admit(&before, &after, record));
+            let log = after.log_needed().max(before.live_bytes + record + after.reserved_bytes);
+            let enough = overhead(least_slots(entries + 1)) + log;
+            let max_size = enough + enough * tightness / 50;
+            let max_size = max_size.max(8192);
+            let limits = Limits { size: (max_size / factor).max(8192), max_size };
+            prop_assert!(limits.admit(&before, &after, record));
             let demand = Demand { bytes: record + 56, keys: 1 };
             let plan = limits.next(&before, demand);
             prop_assert!(Header::new(plan.file_size, plan.slot_count).is_some());
@@ -272,7 +279,8 @@ mod tests {
             let stats = live(entries, entries * 1000, entries * 64);
             let plan = limits.first(&stats);
             prop_assert!(Header::new(plan.file_size, plan.slot_count).is_some());
-            prop_assert!(plan.free(stats.live_bytes, stats.reserved_bytes) > 0);
+            let taken = overhead(plan.slot_count) + stats.live_bytes + stats.reserved_bytes;
+            prop_assert!(plan.file_size >= taken);
         }
     }
 }

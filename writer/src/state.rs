@@ -1,7 +1,7 @@
 //! What the writer's lock guards, and the publish itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use erlmcp_shm_layout::{Attributes, Kind, MAX_KEY, Record, RecordShape};
 
@@ -66,11 +66,18 @@ impl<'a> Op<'a> {
         }
         if let Op::Put { data, metadata, .. } = self {
             let longest = data.len().max(metadata.len()) as u64;
-            if longest > u64::from(u32::MAX) || longest > limits.max_size {
+            // Short-circuits: the shape of longer ones is not computed.
+            if longest > u64::from(u32::MAX) || self.is_ruled_out(limits) {
                 return Err(WriteError::TooLarge);
             }
         }
         Ok(())
+    }
+
+    fn is_ruled_out(&self, limits: &Limits) -> bool {
+        let (_, key) = self.key();
+        let tombstone = RecordShape::tombstone(key.len() as u16);
+        limits.rules_out(self.record_bytes(), tombstone)
     }
 
     fn record(&self, version: u64) -> Record<'a> {
@@ -101,23 +108,22 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// What a put asks of a new generation.
-    pub(crate) fn demand(&self) -> Demand {
-        let (_, key) = self.key();
-        Demand {
-            bytes: self.record(0).shape().total + RecordShape::tombstone(key.len() as u16),
-            keys: 1,
-        }
+    /// Bytes of the record that this makes.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        self.record(0).shape().total
     }
 }
+
+/// How long a failed build keeps others from being tried that nobody waits for.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How an attempt under the lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Published, under this version; `None`: a delete of an absent key, nothing to do.
     Done(Option<u64>),
-    /// Log or index are full: the next generation has to come first.
-    NoRoom,
+    /// Log or index are full: a next generation has to come first that meets this demand.
+    NoRoom(Demand),
 }
 
 /// Everything behind the writer's lock.
@@ -168,12 +174,17 @@ impl State {
             return Ok(Step::Done(None));
         }
         let mut after = place.after(stats, &record);
+        // What the change adds to the live records, beside what it replaces.
+        let demand = Demand {
+            bytes: record.shape().total + after.reserved_bytes.saturating_sub(stats.reserved_bytes),
+            keys: after.entries.saturating_sub(stats.entries),
+        };
         let claim = match early {
             Some(claim) if place.is_reachable() => claim,
             // Two keys of one hash, and the index is full there.
             Some(claim) => {
                 claim.retract();
-                return Ok(Step::NoRoom);
+                return Ok(Step::NoRoom(demand));
             }
             None => {
                 let total = record.shape().total;
@@ -182,13 +193,13 @@ impl State {
                 }
                 // A delete always fits: its tombstone's room is kept free, and its slot is there.
                 if !place.is_reachable() || !map.fits(&after, &Pending::default()) {
-                    return Ok(Step::NoRoom);
+                    return Ok(Step::NoRoom(demand));
                 }
                 if let Some(build) = build
                     && !build.take(op, &record, after.reserved_bytes)
                 {
                     if !record.tombstone {
-                        return Ok(Step::NoRoom);
+                        return Ok(Step::NoRoom(demand));
                     }
                     // It must not fail for the sake of a build: that one is begun again.
                     build.aborted = true;
@@ -211,7 +222,7 @@ impl State {
         self.request.is_none() && self.open.as_ref().is_some_and(due) && !self.backs_off()
     }
 
-    /// Whether a build failed so lately that only a waiting put should try again.
+    /// Whether a build failed so lately that none should be tried that nobody waits for.
     pub fn backs_off(&self) -> bool {
         self.retry_at.is_some_and(|at| Instant::now() < at)
     }

@@ -162,6 +162,7 @@ pub fn create(path: &Path, size: u64, mode: u32) -> Result<File, WriteError> {
     let filled = crate::limits::check_memory(&file, size).and_then(|()| {
         // Not through open(2): the umask has no say.
         fs::fchmod(&file, Mode::from_raw_mode(mode as _))?;
+        check_room(&file, size)?;
         allocate(&file, size)
     });
     if let Err(errno) = filled {
@@ -169,6 +170,18 @@ pub fn create(path: &Path, size: u64, mode: u32) -> Result<File, WriteError> {
         return Err(errno.into());
     }
     Ok(file)
+}
+
+/// ENOSPC if the file system has fewer bytes left: an attempt that fails half way would for a moment
+/// leave nothing to its neighbours there.
+fn check_room(file: &File, size: u64) -> Result<(), Errno> {
+    let stat = fs::fstatvfs(file)?;
+    let left = stat.f_bavail.saturating_mul(stat.f_frsize);
+    // A tmpfs without a limit says that it has no blocks at all.
+    if stat.f_blocks > 0 && size > left {
+        return Err(Errno::NOSPC);
+    }
+    Ok(())
 }
 
 /// Allocates every page now: a full disk is an error here and never a SIGBUS at the first touch.
@@ -242,12 +255,13 @@ impl LockFile {
 
     /// Takes the lock, trying for `wait`.
     pub fn acquire(path: &Path, wait: Duration) -> Result<Self, WriteError> {
-        let deadline = Instant::now() + wait;
+        // None: further off than any clock reaches.
+        let deadline = Instant::now().checked_add(wait);
         loop {
             if let Some(lock) = Self::try_acquire(&Self::path_for(path))? {
                 return Ok(lock);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(wait, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Err(WriteError::Locked);
             }
@@ -259,17 +273,8 @@ impl LockFile {
         let Some((file, stat)) = open_own(name, OFlags::CREATE)? else {
             return Err(Errno::NOENT.into());
         };
-        let whole_file = libc::flock {
-            l_type: libc::F_WRLCK as _,
-            l_whence: libc::SEEK_SET as _,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file)) {
-            Ok(_) => {}
-            Err(nix::Error::EAGAIN | nix::Error::EACCES) => return Ok(None),
-            Err(errno) => return Err(Errno::from_raw_os_error(errno as i32).into()),
+        if !lock(&file, true)? {
+            return Ok(None);
         }
         let id = file_id(&stat);
         // Somebody may have put another file there since we opened this one: then it is not the
@@ -282,9 +287,30 @@ impl LockFile {
         Ok(id_at(name)? == Some(self.id))
     }
 
-    /// Whether the lock file at the path is still the one held.
-    pub fn is_current(&self, path: &Path) -> Result<bool, Errno> {
-        self.is_at(&Self::path_for(path))
+    /// Makes sure that the lock file at the path is the one held. Where somebody removed it, the one
+    /// that is there now is taken; `PathLost` if another writer has that.
+    pub fn hold_on(&mut self, path: &Path) -> Result<(), WriteError> {
+        if !self.is_at(&Self::path_for(path))? {
+            let again = Self::acquire(path, Duration::ZERO);
+            *self = again.map_err(|_| WriteError::PathLost)?;
+        }
+        Ok(())
+    }
+}
+
+/// Locks a whole file for this open description of it, or unlocks it; `false` if another one has it.
+pub fn lock(file: &File, on: bool) -> Result<bool, Errno> {
+    let whole_file = libc::flock {
+        l_type: if on { libc::F_WRLCK } else { libc::F_UNLCK } as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file)) {
+        Ok(_) => Ok(true),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
+        Err(errno) => Err(Errno::from_raw_os_error(errno as i32)),
     }
 }
 

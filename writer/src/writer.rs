@@ -14,8 +14,8 @@ use crate::sizing::Demand;
 use crate::state::{Op, Open, State, Step};
 use crate::{BatchError, Options, Phase, WriteError, WriterStats, build, sys};
 
-/// Operations of a batch done in one hold of the lock.
-const BATCH_HOLD: usize = 64;
+/// Bytes of a batch written in one hold of the lock, give or take one record.
+const BATCH_HOLD: u64 = 64 << 10;
 /// Rollovers that one put waits for before it gives up: more means that others fill every one.
 const MAX_WAITS: u32 = 64;
 
@@ -190,11 +190,13 @@ impl Writer {
         for (index, op) in ops.iter().enumerate() {
             op.check(&self.shared().limits).map_err(at(index))?;
         }
-        for (nth, hold) in ops.chunks(BATCH_HOLD).enumerate() {
+        let mut ops = ops.iter().enumerate().peekable();
+        while ops.peek().is_some() {
             let mut state = self.shared().lock();
-            for (i, op) in hold.iter().enumerate() {
-                let index = nth * BATCH_HOLD + i;
+            let mut bytes = 0;
+            while let Some((index, op)) = ops.next_if(|_| bytes < BATCH_HOLD) {
                 self.wait_for(&mut state, op).map_err(at(index))?;
+                bytes += op.record_bytes();
             }
             state.unlock_fair();
         }
@@ -209,7 +211,10 @@ impl Writer {
         };
         match self.step(&mut state, op)? {
             Step::Done(version) => Ok(Attempt::Done(version)),
-            Step::NoRoom => Ok(Attempt::Busy),
+            Step::NoRoom(demand) => {
+                self.ask_for_build(&mut state, demand);
+                Ok(Attempt::Busy)
+            }
         }
     }
 
@@ -226,17 +231,23 @@ impl Writer {
         Ok(step)
     }
 
+    /// Asks for a build, unless one is under way that may serve.
+    fn ask_for_build(&self, state: &mut State, demand: Demand) {
+        if !self.shared().building.load(Ordering::Relaxed) {
+            state.request = Some(demand);
+            self.shared().work.notify_one();
+        }
+    }
+
     /// Makes the change, waiting for as many rollovers as it takes.
     fn wait_for(&self, state: &mut Locked<'_>, op: &Op<'_>) -> Result<Option<u64>, WriteError> {
         for _ in 0..MAX_WAITS {
-            if let Step::Done(version) = self.step(state, op)? {
-                return Ok(version);
-            }
+            let demand = match self.step(state, op)? {
+                Step::Done(version) => return Ok(version),
+                Step::NoRoom(demand) => demand,
+            };
             let wanted = state.builds_ended + 1;
-            if !self.shared().building.load(Ordering::Relaxed) {
-                state.request = Some(op.demand());
-                self.shared().work.notify_one();
-            }
+            self.ask_for_build(state, demand);
             self.wait_for_build(state, wanted)?;
         }
         Err(WriteError::NoSpace)
@@ -270,22 +281,27 @@ impl Writer {
         self.wait_for_build(&mut state, wanted)
     }
 
-    /// Tells readers that the writer lives, and looks whether the path still names its file. Takes no
-    /// lock.
+    /// Tells readers that the writer lives, and looks whether the path still names its file, and the
+    /// lock file is still its own. Waits for no lock.
     ///
     /// # Errors
-    /// [`PathLost`](WriteError::PathLost): the path or its lock file was removed or replaced. Where
-    /// it was merely removed, a new generation is being put there by the time this returns.
+    /// [`PathLost`](WriteError::PathLost): the file at the path was removed or replaced. Where it was
+    /// merely removed, a new generation is being put there by the time this returns.
     pub fn heartbeat(&self) -> Result<(), WriteError> {
         let shared = self.shared();
         let live = shared.live()?;
         live.words().set_heartbeat(sys::boottime_now());
-        let at_path = sys::id_at(&shared.path)?;
-        if at_path == Some(live.id) {
-            return Ok(());
+        if let Some(mut state) = shared.try_lock(Duration::ZERO)
+            && let Ok(open) = shared.open(&mut state)
+        {
+            open.lock.hold_on(&shared.path)?;
         }
-        if shared.live()?.id != live.id {
-            return Ok(()); // a switch came between
+        let at_path = sys::id_at(&shared.path)?;
+        // The other case: a switch came between.
+        let lost = at_path != Some(live.id) && shared.live()?.id == live.id;
+        shared.path_lost.store(lost, Ordering::Relaxed);
+        if !lost {
+            return Ok(());
         }
         if at_path.is_none()
             && let Some(mut state) = shared.try_lock(Duration::ZERO)
@@ -355,6 +371,8 @@ impl Handle {
         let Open { current, lock, .. } = open;
         current.map.words().set_state(GenerationState::Closed);
         current.map.wake();
+        // The file stays open until it is unmapped; the next writer need not wait for that.
+        let _ = sys::lock(&current.map.file, false);
         state.retired.push(current.map);
         drop(lock);
         shared.work.notify_one();

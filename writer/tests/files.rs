@@ -257,3 +257,118 @@ fn one_damaged_record_costs_one_entry() {
         assert_eq!(read(&reader, i), expected, "key {i}");
     }
 }
+
+/// Where the newest record of a key is damaged, an older one must not come back in its place.
+#[test]
+fn damage_brings_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for damaged_delete in [false, true] {
+        let path = dir.path().join(format!("store{damaged_delete}"));
+        let writer = small().open(&path).unwrap();
+        writer
+            .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
+            .unwrap();
+        writer
+            .put(KIND, &key(2), &payload(2, 1, 64), b"{}")
+            .unwrap();
+        let before = fs::read(&path).unwrap();
+        let version = if damaged_delete {
+            writer.delete(KIND, &key(1)).unwrap().unwrap()
+        } else {
+            writer
+                .put(KIND, &key(1), &payload(1, 2, 64), b"{}")
+                .unwrap()
+        };
+        writer
+            .put(KIND, &key(3), &payload(3, 1, 64), b"{}")
+            .unwrap();
+        drop(writer);
+        let mut bytes = fs::read(&path).unwrap();
+        // The first byte of the log that the second change of the key wrote, and then the key in it.
+        let log = before.iter().rposition(|byte| *byte != 0).unwrap();
+        let at = log
+            + bytes[log..]
+                .windows(5)
+                .position(|w| w == *b"key/1")
+                .unwrap();
+        bytes[at - 20] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let writer = small().open(&path).unwrap();
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!(writer.stats().damaged, 1);
+        assert_eq!(read(&reader, 1), None);
+        assert_eq!((read(&reader, 2), read(&reader, 3)), (Some(1), Some(1)));
+        assert!(writer.put(KIND, &key(1), b"again", b"{}").unwrap() > version);
+    }
+}
+
+/// Whoever gets past a lock file that was removed still meets the lock on the store itself.
+#[test]
+fn a_removed_lock_file_lets_no_second_writer_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let writer = small().open(&path).unwrap();
+    let lock = path.with_extension("lock");
+    fs::remove_file(&lock).unwrap();
+    assert_eq!(refusal(&path), Some(WriteError::Locked));
+    writer.heartbeat().unwrap();
+    assert!(lock.exists(), "the heartbeat put it back");
+    assert_eq!(refusal(&path), Some(WriteError::Locked));
+}
+
+/// A reader of a store whose header was damaged and cleared is told to leave it.
+#[test]
+fn clearing_a_damaged_store_is_seen_by_its_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let writer = small().open(&path).unwrap();
+    writer
+        .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
+        .unwrap();
+    drop(writer);
+    let reader = Reader::options().watcher(false).open(&path).unwrap();
+    assert_eq!(read(&reader, 1), Some(1));
+    let file = File::options().write(true).open(&path).unwrap();
+    rustix::io::pwrite(&file, &[0xff], 50).unwrap();
+    let writer = small().recover(Recover::Clear).open(&path).unwrap();
+    assert_eq!(read(&reader, 1), None);
+    writer
+        .put(KIND, &key(1), &payload(1, 2, 64), b"{}")
+        .unwrap();
+    assert_eq!(read(&reader, 1), Some(2));
+}
+
+/// Numbers that nobody counted: refused, not carried on from.
+#[test]
+fn counters_beyond_reason_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let writer = small().open(&path).unwrap();
+    writer
+        .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
+        .unwrap();
+    drop(writer);
+    let file = File::options().write(true).open(&path).unwrap();
+    let changes = erlmcp_shm_layout::words::CHANGES as u64;
+    rustix::io::pwrite(&file, &u64::MAX.to_le_bytes(), changes).unwrap();
+    assert!(matches!(refusal(&path), Some(WriteError::Corrupt(_))));
+}
+
+/// A panic of somebody else's is none of the writer's.
+#[test]
+fn a_writer_used_while_another_panic_unwinds_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = small().open(dir.path().join("store")).unwrap();
+    struct OnDrop<'a>(&'a Writer);
+    impl Drop for OnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.delete(KIND, b"x").unwrap();
+        }
+    }
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _on_drop = OnDrop(&writer);
+        panic!("not the writer's");
+    }));
+    assert!(unwound.is_err());
+    writer.put(KIND, b"x", b"", b"{}").unwrap();
+}

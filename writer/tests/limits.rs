@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::{KIND, key, payload, read, root_or_skip, small};
 use erlmcp_shm_reader::{Kind, Reader};
-use erlmcp_shm_writer::{BatchError, Op, WriteError, Writer};
+use erlmcp_shm_writer::{Attempt, BatchError, Op, WriteError, Writer};
 use rustix::io::Errno;
 
 fn put_op<'a>(key: &'a [u8], data: &'a [u8]) -> Op<'a> {
@@ -46,7 +46,8 @@ fn keys_and_values_of_every_size() {
         Err(WriteError::KeyTooLarge)
     );
     assert_eq!(writer.delete(KIND, &long), Err(WriteError::KeyTooLarge));
-    let huge = vec![0; (64 << 20) + 1];
+    // More than the store could ever hold is said to be so, however empty it is.
+    let huge = vec![0; 33 << 20];
     assert_eq!(
         writer.put(KIND, b"k", &huge, b"{}"),
         Err(WriteError::TooLarge)
@@ -137,6 +138,45 @@ fn a_hundred_thousand_entries_in_a_store_of_default_size() {
     assert!(stats.stats.rollovers > 0);
 }
 
+/// No generation is longer than `max_size`, and a put that would have to wait is worth waiting for.
+#[test]
+fn max_size_is_kept_and_busy_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    for max_size in [8192, 1 << 20, 3 << 20, 5_000_000] {
+        let path = dir.path().join(max_size.to_string());
+        let options = Writer::options().size(8192).max_size(max_size);
+        let writer = options
+            .lock_wait(std::time::Duration::MAX)
+            .open(&path)
+            .unwrap();
+        for round in 0..3 {
+            let len = (max_size / 20 + round * 7) as usize;
+            for number in 0.. {
+                let data = payload(number, round, len);
+                let patience = std::time::Duration::from_micros(20);
+                let attempt = || {
+                    let attributes = Default::default();
+                    writer.try_put_with(KIND, &key(number), &data, b"{}", attributes, patience)
+                };
+                let begun = std::time::Instant::now();
+                let done = loop {
+                    match attempt() {
+                        Ok(Attempt::Busy) => std::thread::sleep(patience),
+                        done => break done,
+                    }
+                    assert!(begun.elapsed().as_secs() < 10, "busy for ever");
+                };
+                assert!(writer.stats().size <= max_size);
+                if done == Err(WriteError::NoSpace) {
+                    break;
+                }
+                done.unwrap();
+            }
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() <= max_size);
+    }
+}
+
 /// A tmpfs of its own, unmounted when dropped.
 struct Tmpfs(tempfile::TempDir);
 
@@ -203,6 +243,32 @@ fn a_full_disk_is_enospc_and_the_writer_goes_on_once_there_is_room() {
         .unwrap();
     assert_eq!(read(&reader, stored), Some(1));
     assert_eq!(read(&reader, 0), None);
+}
+
+#[test]
+fn an_empty_or_cleared_store_starts_again_where_two_do_not_fit() {
+    let Some(disk) = Tmpfs::new("3m") else { return };
+    let path = disk.path().join("store");
+    let options = || Writer::options().size(2 << 20).max_size(2 << 20);
+    options().open(&path).unwrap().close();
+    // Unmapped when it is dropped: a reader that holds the old file keeps its memory.
+    let reader = Reader::options().watcher(false).open(&path).unwrap();
+    let id = reader.view().unwrap().store_id();
+    drop(reader);
+    let writer = options().open(&path).unwrap();
+    assert_eq!(writer.stats().store_id, id);
+    writer
+        .put(KIND, &key(1), &payload(1, 1, 600_000), b"{}")
+        .unwrap();
+    drop(writer);
+    let cleared = options()
+        .recover(erlmcp_shm_writer::Recover::Clear)
+        .open(&path)
+        .unwrap();
+    assert_eq!(
+        (cleared.stats().size, cleared.stats().stats.entries),
+        (2 << 20, 0)
+    );
 }
 
 #[test]
