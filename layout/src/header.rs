@@ -184,8 +184,12 @@ impl Header {
 /// assert_eq!(erlmcp_shm_layout::least_slots(9), 32);
 /// ```
 pub const fn least_slots(keys: u64) -> u64 {
-    let slots = (2 * keys).next_power_of_two();
-    if slots < MIN_SLOTS { MIN_SLOTS } else { slots }
+    // Any number may be asked for, one from a damaged file too.
+    match keys.saturating_mul(2).checked_next_power_of_two() {
+        Some(slots) if slots < MIN_SLOTS => MIN_SLOTS,
+        Some(slots) => slots,
+        None => 1 << 63,
+    }
 }
 
 /// Bytes of log in a file of `size` bytes whose index is the smallest for this many keys.
@@ -194,8 +198,9 @@ pub const fn least_slots(keys: u64) -> u64 {
 /// assert_eq!(erlmcp_shm_layout::log_room(8192, 1), 8192 - 1024 - 16 * 64);
 /// ```
 pub const fn log_room(size: u64, keys: u64) -> u64 {
-    let overhead = HEADER_SIZE as u64 + least_slots(keys) * SLOT_SIZE as u64;
-    size.saturating_sub(overhead)
+    let index = least_slots(keys).saturating_mul(SLOT_SIZE as u64);
+    size.saturating_sub(index)
+        .saturating_sub(HEADER_SIZE as u64)
 }
 
 /// The index of a generation, from the words of its region: [`Header::index_size`] bytes from

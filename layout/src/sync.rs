@@ -1,6 +1,10 @@
-//! The one place atomics come from: `core`, or loom's model-checked stand-ins under `--cfg loom`.
+//! The one place atomics come from: `core`, or under `--cfg loom` stand-ins that loom checks and a
+//! test can break on purpose.
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicU64, Ordering, fence};
+
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+pub mod breakable;
+#[cfg(loom)]
+pub use breakable::{AtomicU64, Ordering, fence};

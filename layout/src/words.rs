@@ -97,7 +97,8 @@ impl Stats {
     /// records twice (in a full generation as many puts again fit between two compactions) and a
     /// tombstone for each (so that deletes never fail).
     pub const fn log_needed(&self) -> u64 {
-        2 * self.live_bytes + self.reserved_bytes
+        let live = self.live_bytes.saturating_mul(2);
+        live.saturating_add(self.reserved_bytes)
     }
 
     /// How much of what it can hold at `max_size` the store holds, 0 to 1; at 1 puts of more are

@@ -55,10 +55,10 @@ fn updates_hold() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn updates_hold_without_bounds() {
+fn updates_hold_with_more_preemptions() {
     let model = Model {
-        name: "a lookup against three updates, without bounds",
-        preemptions: None,
+        name: "a lookup against three updates, at length",
+        preemptions: Some(5),
         at_least: 1_000_000,
     };
     model.holds(|| updates(1, 3 * STORES));
