@@ -214,8 +214,8 @@ stats(Config) ->
     Writer = erlmcp_shm_test:open(Config),
     {ok, Stats} = ?N:stats(Writer),
     Keys = [
-        path, size, max_size, entries, tombstones, live_bytes, dead_bytes, log_bytes, log_used, fragmentation, fill,
-        generation, version, store_id, slots, puts, deletes, rollovers, state, pinned_bytes, huge_pages,
+        path, size, max_size, entries, tombstones, live_bytes, dead_bytes, log_capacity, log_used, fragmentation, fill,
+        generation, version, store_id, slot_count, puts, deletes, rollovers, state, pinned_bytes, huge_pages,
         heartbeat_age_ms, last_build_error
     ],
     ?assertEqual([], Keys -- maps:keys(Stats)),

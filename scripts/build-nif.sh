@@ -13,7 +13,7 @@ nif=$root/priv/erlmcp_shm_nif.so
 if [[ -n ${ERLMCP_SHM_NIF:-} ]]; then
   built=$ERLMCP_SHM_NIF
   if [[ ! -f $built ]]; then
-    echo "erlmcp_shm: ERLMCP_SHM_NIF names no file: $built" >&2
+    echo "erlmcp_shm: ERLMCP_SHM_NIF names no file: $built (give an absolute path)" >&2
     exit 1
   fi
 elif command -v cargo >/dev/null; then

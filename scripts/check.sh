@@ -53,12 +53,14 @@ else
   skip 'cargo clippy' 'this Rust has no clippy'
 fi
 step 'cargo test' cargo test --workspace
+step 'loom models' scripts/loom.sh
 step 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 step 'cargo build --release' cargo build --release --workspace --lib --bins --examples
 step 'rebar3 compile' rebar3 compile
 step 'rebar3 xref' rebar3 xref
 step 'rebar3 dialyzer' rebar3 dialyzer
 step 'rebar3 ct' rebar3 ct
+step 'the demo' scripts/demo.sh
 
 printf '\n%s\n%d passed, %d failed' "$table" "$passed" "$failed"
 ((skipped == 0)) || printf ', %d skipped' "$skipped"

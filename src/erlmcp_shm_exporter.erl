@@ -214,6 +214,7 @@ init(Config) ->
     _ = process_flag(trap_exit, true),
     case erlmcp_shm_writer:acquire(Config) of
         {ok, Writer} ->
+            tell_what_was_found(Writer, Config),
             after_interval(flush, Config),
             _ = self() ! heartbeat,
             {ok, #state{writer = Writer, config = Config}};
@@ -262,6 +263,17 @@ heartbeat(#state{writer = Writer, config = Config} = State) ->
         Result ->
             after_interval(heartbeat, Config),
             {noreply, observe(build, last_build(Writer), observe(heartbeat, Result, State))}
+    end.
+
+%% What an operator should know of the file that was there, and would otherwise find out by chance.
+tell_what_was_found(Writer, #{path := Path, size := Wanted}) ->
+    case erlmcp_shm_nif:stats(Writer) of
+        {ok, #{damaged_records := Damaged}} when Damaged > 0 ->
+            ?LOG_WARNING(#{what => open, path => Path, trouble => {damaged_records, Damaged}});
+        {ok, #{size := Size}} when Size < Wanted ->
+            ?LOG_WARNING(#{what => open, path => Path, trouble => {no_room_for, Wanted}, size => Size});
+        _ ->
+            ok
     end.
 
 last_build(Writer) ->

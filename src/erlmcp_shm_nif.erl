@@ -66,7 +66,8 @@
     allow_absent => boolean(),
     trust_owner => non_neg_integer(),
     watcher => boolean(),
-    prefault => boolean()
+    prefault => boolean(),
+    pread => boolean()
 }.
 
 -type stats() :: #{atom() => term()}.

@@ -13,7 +13,8 @@
 -type options() :: erlmcp_shm_nif:reader_options().
 %% `refresh_interval': how often, in milliseconds, a replaced file is looked for; `allow_absent': open even
 %% though there is no file yet; `trust_owner': accept a file of this user id; `watcher': look for
-%% replaced files in the background; `prefault': map every page at once.
+%% replaced files in the background; `prefault': map every page at once; `pread': map nothing and read
+%% by system calls, for a file whose owner might truncate it.
 
 %% @equiv open(Path, #{})
 -spec open(file:filename_all()) ->

@@ -25,7 +25,7 @@ enum Item<'a> {
     },
 }
 
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif(schedule = "DirtyIo")]
 fn put_batch<'a>(env: Env<'a>, handle: &WriterHandle, items: Term<'a>) -> Term<'a> {
     answer(env, write(env, handle, items))
 }

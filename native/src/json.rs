@@ -82,8 +82,7 @@ impl Encode {
         match term.get_type() {
             TermType::Atom => self.atom(term),
             TermType::Binary => {
-                let text = utf8(term)?;
-                self.spend(0, text.len())?;
+                let text = self.utf8(term)?;
                 self.write(text);
                 Ok(())
             }
@@ -149,13 +148,11 @@ impl Encode {
             if i > 0 {
                 self.out.push(b',');
             }
-            let name = &*member.name;
-            self.spend(0, name.len())?;
-            self.write(name);
+            self.write(&*member.name);
             self.out.push(b':');
             self.value(member.value, room)
                 .map_err(|stop| stop.within(|| member.key))?;
-            special.note(Key::of(name), || seen(member.value));
+            special.note(Key::of(&member.name), || seen(member.value));
         }
         self.out.push(b'}');
         Ok(special)
@@ -167,7 +164,7 @@ impl Encode {
         self.spend(size, 0)?;
         let mut members = Vec::with_capacity(size);
         for (key, value) in MapIterator::new(map).ok_or_else(Stop::here)? {
-            let name = key_text(key).map_err(|stop| stop.within(|| key))?;
+            let name = self.key_text(key).map_err(|stop| stop.within(|| key))?;
             members.push(Member { name, key, value });
         }
         members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -175,6 +172,24 @@ impl Encode {
             Some(pair) => Err(Stop::here().within(|| pair[1].key)),
             None => Ok(members),
         }
+    }
+
+    /// The text of a binary. Its length is looked at before its bytes are.
+    fn utf8<'a>(&mut self, term: Term<'a>) -> Result<&'a str, Stop<'a>> {
+        let binary = Binary::from_term(term).map_err(|_| Stop::here())?;
+        self.spend(0, binary.len())?;
+        std::str::from_utf8(binary.as_slice()).map_err(|_| Stop::here())
+    }
+
+    fn key_text<'a>(&mut self, key: Term<'a>) -> Result<Cow<'a, str>, Stop<'a>> {
+        if !key.is_atom() {
+            return self.utf8(key).map(Cow::Borrowed);
+        }
+        key.atom_to_string()
+            .ok()
+            .or_else(|| wide_atom(key))
+            .map(Cow::Owned)
+            .ok_or_else(Stop::here)
     }
 
     fn spend<'a>(&mut self, terms: usize, bytes: usize) -> Result<(), Stop<'a>> {
@@ -188,22 +203,6 @@ impl Encode {
     fn write<T: Serialize + ?Sized>(&mut self, value: &T) {
         serde_json::to_writer(&mut self.out, value).expect("a scalar goes into memory");
     }
-}
-
-fn utf8<'a>(term: Term<'a>) -> Result<&'a str, Stop<'a>> {
-    let binary = Binary::from_term(term).map_err(|_| Stop::here())?;
-    std::str::from_utf8(binary.as_slice()).map_err(|_| Stop::here())
-}
-
-fn key_text<'a>(key: Term<'a>) -> Result<Cow<'a, str>, Stop<'a>> {
-    if !key.is_atom() {
-        return utf8(key).map(Cow::Borrowed);
-    }
-    key.atom_to_string()
-        .ok()
-        .or_else(|| wide_atom(key))
-        .map(Cow::Owned)
-        .ok_or_else(Stop::here)
 }
 
 /// The text of an atom with characters beyond Latin-1, which NIF 2.16 does not hand out. It stands in
@@ -224,7 +223,9 @@ fn seen(value: Term<'_>) -> Seen {
     if let Ok(n) = value.decode::<u64>() {
         return Seen::Unsigned(n);
     }
-    utf8(value).map_or(Seen::Other, Seen::text)
+    let binary = Binary::from_term(value).ok();
+    let text = binary.and_then(|binary| std::str::from_utf8(binary.as_slice()).ok());
+    text.map_or(Seen::Other, Seen::text)
 }
 
 /// `{not_json, Where}`.

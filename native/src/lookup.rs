@@ -1,6 +1,6 @@
 //! A lookup, as writer and reader handles both answer it.
 
-use erlmcp_shm_reader::Reader;
+use erlmcp_shm_reader::{Bytes, Reader};
 use rustler::{Encoder, Env, NewBinary, Term, schedule};
 
 use crate::args;
@@ -25,17 +25,19 @@ pub(crate) fn lookup<'a>(
         .get(kind, key)
         .map_err(|e| Fail::read(env, &e))?
         .ok_or_else(|| Fail::atom(env, atoms::not_found()))?;
-    let data = if entry.data().len() <= COPY {
-        NewBinary::from_slice(env, entry.data()).into()
-    } else {
+    let binary = |bytes: &[u8], pinned: &dyn Fn() -> Bytes| {
+        if bytes.len() <= COPY {
+            return NewBinary::from_slice(env, bytes).into();
+        }
         let generation = Generation {
             store: view.store_id(),
             number: view.generation(),
         };
-        pins::binary(env, entry.to_bytes(), generation, || file_size(reader))
+        pins::binary(env, pinned(), generation, || file_size(reader))
     };
-    let metadata = NewBinary::from_slice(env, entry.metadata()).into();
-    let copied = entry.metadata().len() + entry.data().len().min(COPY);
+    let data = binary(entry.data(), &|| entry.to_bytes());
+    let metadata = binary(entry.metadata(), &|| entry.metadata_to_bytes());
+    let copied = entry.metadata().len().min(COPY) + entry.data().len().min(COPY);
     if copied >> 14 > 0 {
         schedule::consume_timeslice(env, (copied >> 14).min(100) as i32);
     }

@@ -51,6 +51,9 @@ fn open<'a>(
     if let Some(yes) = opts.maybe(atoms::prefault())? {
         options = options.prefault(yes);
     }
+    if let Some(yes) = opts.maybe(atoms::pread())? {
+        options = options.pread(yes);
+    }
     opts.end()?;
     let reader = options.open(path).map_err(|e| Fail::read(env, &e))?;
     Ok(ResourceArc::new(ReaderHandle {

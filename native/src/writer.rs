@@ -97,7 +97,7 @@ fn put<'a>(
     )
 }
 
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif(schedule = "DirtyIo")]
 fn put_dirty<'a>(
     env: Env<'a>,
     handle: &WriterHandle,
@@ -159,7 +159,7 @@ fn delete<'a>(env: Env<'a>, handle: &WriterHandle, kind: Term<'a>, key: Term<'a>
     answer(env, remove(env, handle, kind, key, Some(PATIENCE)))
 }
 
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif(schedule = "DirtyIo")]
 fn delete_dirty<'a>(
     env: Env<'a>,
     handle: &WriterHandle,
@@ -216,7 +216,7 @@ fn flush<'a>(env: Env<'a>, handle: &WriterHandle) -> Term<'a> {
     answer(env, handle.writer.flush().map_err(|e| Fail::write(env, &e)))
 }
 
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif(schedule = "DirtyIo")]
 fn compact<'a>(env: Env<'a>, handle: &WriterHandle) -> Term<'a> {
     answer(
         env,

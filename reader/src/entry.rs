@@ -147,9 +147,18 @@ impl<'a> Entry<'a> {
     /// # Ok::<(), erlmcp_shm_reader::ReadError>(())
     /// ```
     pub fn to_bytes(&self) -> Bytes {
-        match Pinned::new(self.generation, self.data()) {
+        self.pin(self.data())
+    }
+
+    /// The metadata as [`Bytes`], on the same terms as [`to_bytes`](Self::to_bytes).
+    pub fn metadata_to_bytes(&self) -> Bytes {
+        self.pin(self.metadata())
+    }
+
+    fn pin(&self, part: &[u8]) -> Bytes {
+        match Pinned::new(self.generation, part) {
             Some(pinned) => Bytes::from_owner(pinned),
-            None => Bytes::copy_from_slice(self.data()),
+            None => Bytes::copy_from_slice(part),
         }
     }
 

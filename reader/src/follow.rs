@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::{ReadError, View, watcher};
 use arc_swap::ArcSwapOption;
 use erlmcp_shm_layout::State;
-use erlmcp_shm_layout::sync::{AtomicU64, Ordering};
+use erlmcp_shm_layout::sync::{AtomicU64, Ordering, fence};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +72,7 @@ impl Inner {
             Err(ReadError::NotFound) if inner.options.allow_absent => {}
             result => result?,
         }
+        inner.prefault();
         if inner.options.watcher {
             watcher::watch(&inner)?;
         }
@@ -101,9 +102,17 @@ impl Inner {
     pub fn tick(&self) {
         // A failure is met again, and answered, by the next lookup it concerns.
         let _ = self.look_at_path();
+        self.prefault();
         let age = self.last().and_then(|last| last.heartbeat_age());
         let age = age.map_or(u64::MAX, |age| age.as_nanos() as u64);
         self.heartbeat_age.store(age, Ordering::Relaxed);
+    }
+
+    /// Not on a lookup's way: it takes as long as there are pages.
+    fn prefault(&self) {
+        if let Some(last) = self.last().filter(|_| self.options.prefault) {
+            last.prefault();
+        }
     }
 
     /// See [`Reader::heartbeat_seen`](crate::Reader::heartbeat_seen).
@@ -120,6 +129,9 @@ impl Inner {
 
     /// Makes the generation at the path the current one, unless the current one is fresh.
     fn follow(&self) -> Result<(), ReadError> {
+        // Pairs with the Release store of the mark: what the writer did at the path before, the system
+        // calls below see.
+        fence(Ordering::Acquire);
         let mut follow = self.follow.lock();
         if self.current_view().is_some() {
             return Ok(()); // another thread has just done it

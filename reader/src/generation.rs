@@ -28,6 +28,7 @@ pub(crate) struct Generation {
     source: Source,
     /// Set when another generation took this one's place without its file having been marked.
     replaced: AtomicBool,
+    prefaulted: AtomicBool,
 }
 
 enum Source {
@@ -44,12 +45,7 @@ impl Generation {
         let source = if reader.options.pread {
             Source::File(PreadFile::new(file, header))
         } else {
-            let mapping = Mapping::new(&file, header)?;
-            if reader.options.prefault {
-                let tail = mapping.words().stats().map_or(0, |stats| stats.log_tail);
-                mapping.prefault(tail.max(header.log_offset()));
-            }
-            Source::Mapped(mapping)
+            Source::Mapped(Mapping::new(&file, header)?)
         };
         let mut new = Self {
             header,
@@ -59,6 +55,7 @@ impl Generation {
             same_boot: crate::sys::boot_id() == header.boot_id,
             source,
             replaced: AtomicBool::new(false),
+            prefaulted: AtomicBool::new(false),
         };
         if let Some(last) = last {
             new.changes_base = last.changes_base;
@@ -69,6 +66,17 @@ impl Generation {
             }
         }
         Ok(new)
+    }
+
+    /// Maps every used page now, once.
+    pub fn prefault(&self) {
+        // Relaxed: doing it twice does no harm.
+        if let Some(mapping) = self.mapping()
+            && !self.prefaulted.swap(true, Ordering::Relaxed)
+        {
+            let tail = mapping.words().stats().map_or(0, |stats| stats.log_tail);
+            mapping.prefault(tail.max(self.header.log_offset()));
+        }
     }
 
     /// The mapping, unless this is pread mode.

@@ -79,8 +79,8 @@ impl Options {
         self
     }
 
-    /// Whether to map every used page when a generation is opened rather than at first touch
-    /// (false). The lookup that follows a switch then pays for all of them.
+    /// Whether to map every used page when the store is opened rather than at first touch (false). The
+    /// watcher does the same for the generations that follow; no lookup waits for it.
     pub fn prefault(mut self, on: bool) -> Self {
         self.prefault = on;
         self

@@ -5,7 +5,7 @@ use crate::generation::Generation;
 use crate::iter::Iter;
 use crate::{ReadError, Reader, Verification};
 use arc_swap::Guard;
-use erlmcp_shm_layout::{Kind, key_hash};
+use erlmcp_shm_layout::{Kind, MAX_KEY, key_hash};
 use std::sync::Arc;
 
 /// How many keys of a batch are in flight at a time.
@@ -68,7 +68,7 @@ impl View {
     pub fn get(&self, kind: Kind, key: impl AsRef<[u8]>) -> Result<Option<Entry<'_>>, ReadError> {
         let generation = self.pinned();
         let key = key.as_ref();
-        generation.lookup(key_hash(generation.header.seed, kind, key), kind, key)
+        generation.lookup(hash(generation, kind, key), kind, key)
     }
 
     /// Looks many keys up, so that the cache misses of one overlap with those of the others: for
@@ -96,12 +96,11 @@ impl View {
         keys: &[(Kind, K)],
     ) -> Vec<Result<Option<Entry<'_>>, ReadError>> {
         let generation = self.pinned();
-        let seed = generation.header.seed;
         let mut found = Vec::with_capacity(keys.len());
         let mut hashes = [0; BATCH];
         for batch in keys.chunks(BATCH) {
             for (hash, (kind, key)) in hashes.iter_mut().zip(batch) {
-                *hash = key_hash(seed, *kind, key.as_ref());
+                *hash = self::hash(generation, *kind, key.as_ref());
                 if let Some(mapping) = generation.mapping() {
                     mapping.prefetch_slot(*hash);
                 }
@@ -196,6 +195,13 @@ impl View {
     pub fn verify(&self) -> Result<Verification, ReadError> {
         crate::verify::verify(self.pinned())
     }
+}
+
+/// The hash of a key in this generation. Of one that is too long to be there only as much is looked at
+/// as could be: its length gives it away later.
+#[inline(always)]
+fn hash(generation: &Generation, kind: Kind, key: &[u8]) -> u64 {
+    key_hash(generation.header.seed, kind, &key[..key.len().min(MAX_KEY)])
 }
 
 impl<'a> IntoIterator for &'a View {

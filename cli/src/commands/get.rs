@@ -42,7 +42,8 @@ impl Get {
         } = &self.key;
         let key = [raw, escapes, key_hex].into_iter().flatten().next();
         let key = key.expect("clap asks for one of them").bytes();
-        let view = globals.open()?.view()?;
+        // Not mapped: then the record's checksum is looked at too, and what is printed was published.
+        let view = globals.options().pread(true).open(&globals.path)?.view()?;
         let Some(entry) = view.get(self.kind, key)? else {
             let path = shown(&globals.path);
             say(format_args!("{path}: no {} {}", self.kind, escaped(key)));
@@ -73,7 +74,7 @@ struct JsonEntry<'a> {
     scope: &'static str,
     expired: bool,
     /// In ns of the host's CLOCK_BOOTTIME.
-    expires_at: Option<u64>,
+    expires_at_ns: Option<u64>,
     #[serde(flatten)]
     metadata: JsonMetadata<'a>,
     #[serde(flatten)]
@@ -105,7 +106,7 @@ impl<'a> JsonEntry<'a> {
             version: entry.version(),
             scope: entry.scope().as_str(),
             expired: entry.is_expired(),
-            expires_at: entry.expires_at(),
+            expires_at_ns: entry.expires_at(),
             metadata: JsonMetadata::new(entry.metadata()),
             data: (!only_metadata).then(|| JsonData::new(entry.data())),
         }

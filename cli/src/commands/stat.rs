@@ -54,12 +54,13 @@ struct JsonStat {
     fragmentation: f64,
     log_used: u64,
     log_capacity: u64,
+    max_size: u64,
     fill: f64,
     used_slots: u64,
     slot_count: u64,
     huge_page_bytes: Option<u64>,
     mapped_generations: usize,
-    pinned_bytes: u64,
+    mapped_bytes: u64,
 }
 
 impl JsonStat {
@@ -86,12 +87,13 @@ impl JsonStat {
             fragmentation: stats.fragmentation,
             log_used: stats.log_used,
             log_capacity: stats.log_capacity,
+            max_size: stats.max_size,
             fill: stats.fill,
             used_slots: stats.used_slots,
             slot_count: stats.slot_count,
             huge_page_bytes: stats.huge_page_bytes,
             mapped_generations: stats.mapped_generations,
-            pinned_bytes: stats.pinned_bytes,
+            mapped_bytes: stats.pinned_bytes,
         }
     }
 }
@@ -114,12 +116,19 @@ fn text(out: &mut Output, path: &Path, s: &StoreStats, liveness: &Liveness) -> i
     row("changes", s.changes.to_string())?;
     row("size", format!("{} ({} bytes)", scaled(s.size), s.size))?;
     row(
+        "fill",
+        format!(
+            "{:.1} % of what it can hold at its largest, {}",
+            100.0 * s.fill,
+            scaled(s.max_size)
+        ),
+    )?;
+    row(
         "log",
         format!(
-            "{} of {} used ({:.1} %): {} live, {} dead (fragmentation {:.2})",
+            "{} of {} used: {} live, {} dead (fragmentation {:.2})",
             scaled(s.log_used),
             scaled(s.log_capacity),
-            100.0 * s.fill,
             scaled(s.live_bytes),
             scaled(s.dead_bytes),
             s.fragmentation

@@ -51,7 +51,7 @@ fn text(out: &mut Output, found: &Verification) -> io::Result<()> {
 struct JsonVerification<'a> {
     sound: bool,
     records: u64,
-    log_bytes: u64,
+    log_checked: u64,
     entries: u64,
     damaged: Vec<JsonDamage<'a>>,
 }
@@ -71,7 +71,7 @@ impl<'a> JsonVerification<'a> {
         Self {
             sound: found.is_sound(),
             records: found.records,
-            log_bytes: found.log_bytes,
+            log_checked: found.log_bytes,
             entries: found.entries,
             damaged: found.damaged.iter().map(JsonDamage::new).collect(),
         }

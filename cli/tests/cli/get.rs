@@ -133,7 +133,7 @@ fn json() {
     assert_eq!(
         get(&["tool", "t"]),
         "{\"kind\":\"tool\",\"key\":\"t\",\"version\":1,\"scope\":\"public\",\"expired\":false,\
-         \"expires_at\":null,\"metadata\":{  \"n\": 1.50,   \"a\": null},\
+         \"expires_at_ns\":null,\"metadata\":{  \"n\": 1.50,   \"a\": null},\
          \"data\":\"{\\\"type\\\":\\\"object\\\"}\"}\n"
     );
     let parsed = |args: &[&str]| serde_json::from_str::<serde_json::Value>(&get(args)).unwrap();
@@ -170,5 +170,5 @@ fn expiry_and_scope() {
         (&mine["scope"], &mine["expired"]),
         (&json!("private"), &json!(false))
     );
-    assert!(mine["expires_at"].is_u64());
+    assert!(mine["expires_at_ns"].is_u64());
 }

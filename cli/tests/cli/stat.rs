@@ -4,7 +4,7 @@ use crate::store::{Store, WriterProcess};
 use erlmcp_shm_writer::Kind;
 use serde_json::{Value, json};
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "path",
     "writer",
     "writer_pid",
@@ -26,12 +26,13 @@ const NAMES: [&str; 27] = [
     "fragmentation",
     "log_used",
     "log_capacity",
+    "max_size",
     "fill",
     "used_slots",
     "slot_count",
     "huge_page_bytes",
     "mapped_generations",
-    "pinned_bytes",
+    "mapped_bytes",
 ];
 
 fn stat(store: &Store) -> Value {

@@ -169,6 +169,7 @@ impl Image {
     }
 
     fn finish(&self) {
+        self.words().set_max_size(self.header.file_size);
         self.words().set_stats(&self.stats);
         self.words().set_changes(self.changes);
     }
