@@ -107,56 +107,70 @@ export_capability(Name, Value, Metadata) ->
 -spec export_batch([erlmcp_shm_nif:batch_item()]) ->
     ok | {error, {Index :: non_neg_integer(), erlmcp_shm_nif:reason()}} | error().
 export_batch(Items) ->
-    publish(fun(Writer) -> erlmcp_shm_nif:put_batch(erlmcp_shm_writer:own(Writer), Items) end).
+    case writer() of
+        {Writer, Config} ->
+            Result = erlmcp_shm_nif:put_batch(erlmcp_shm_writer:own(Writer), Items),
+            published(Result, Writer, Config);
+        undefined ->
+            {error, not_started}
+    end.
 
 %% @doc Withdraws an entry. That there is none is fine.
 -spec invalidate(erlmcp_shm_nif:kind(), Key :: binary()) -> ok | error().
 invalidate(Kind, Key) ->
-    publish(fun(Writer) ->
-        case erlmcp_shm_nif:delete(Writer, Kind, Key) of
-            busy -> erlmcp_shm_nif:delete_dirty(erlmcp_shm_writer:own(Writer), Kind, Key);
-            Result -> Result
-        end
-    end).
+    case writer() of
+        {Writer, Config} ->
+            Result =
+                case erlmcp_shm_nif:delete(Writer, Kind, Key) of
+                    busy -> erlmcp_shm_nif:delete_dirty(erlmcp_shm_writer:own(Writer), Kind, Key);
+                    Done -> Done
+                end,
+            published(Result, Writer, Config);
+        undefined ->
+            {error, not_started}
+    end.
 
 %% @doc Wakes waiting readers now rather than at the next `flush_interval'.
 -spec flush() -> ok | error().
 flush() ->
-    with_writer(fun({Writer, _}) -> erlmcp_shm_nif:flush(Writer) end).
+    case writer() of
+        {Writer, _} -> erlmcp_shm_nif:flush(Writer);
+        undefined -> {error, not_started}
+    end.
 
-%% A put does not queue for the writer on a normal scheduler: held up, it goes to a dirty one.
+%% A put does not queue for the writer on a normal scheduler: held up, it goes to a dirty one. (Spelled out
+%% here and above, without funs: a put is short enough for them to count.)
 put(Kind, Key, Data, Metadata) ->
-    publish(fun(Writer) ->
-        case erlmcp_shm_nif:put(Writer, Kind, Key, Data, Metadata) of
-            busy -> erlmcp_shm_nif:put_dirty(erlmcp_shm_writer:own(Writer), Kind, Key, Data, Metadata);
-            Result -> Result
-        end
-    end).
+    case writer() of
+        {Writer, Config} ->
+            Result =
+                case erlmcp_shm_nif:put(Writer, Kind, Key, Data, Metadata) of
+                    busy ->
+                        Own = erlmcp_shm_writer:own(Writer),
+                        erlmcp_shm_nif:put_dirty(Own, Kind, Key, Data, Metadata);
+                    Done ->
+                        Done
+                end,
+            published(Result, Writer, Config);
+        undefined ->
+            {error, not_started}
+    end.
 
 %% With `flush_interval => 0' the caller wakes the readers, whatever the result: a batch that ran out
 %% of space has published its first entries.
-publish(Fun) ->
-    with_writer(fun
-        ({Writer, #{flush_interval := 0}}) ->
-            Result = Fun(Writer),
-            _ = erlmcp_shm_nif:flush(Writer),
-            Result;
-        ({Writer, _}) ->
-            Fun(Writer)
-    end).
+published(Result, Writer, #{flush_interval := 0}) ->
+    _ = erlmcp_shm_nif:flush(Writer),
+    Result;
+published(Result, _Writer, _Config) ->
+    Result.
 
 %% A writer may be held while no exporter runs, see erlmcp_shm_writer; it has no heartbeat then and must
 %% not take exports that readers would distrust. And an exporter may be registered that has no
 %% writer yet, or no more.
-with_writer(Fun) ->
+writer() ->
     case whereis(?MODULE) of
-        undefined ->
-            {error, not_started};
-        _ ->
-            case erlmcp_shm_writer:held() of
-                undefined -> {error, not_started};
-                Held -> Fun(Held)
-            end
+        undefined -> undefined;
+        _ -> erlmcp_shm_writer:held()
     end.
 
 %%% Asking
@@ -166,7 +180,10 @@ with_writer(Fun) ->
 -spec lookup(erlmcp_shm_nif:kind(), Key :: binary()) ->
     erlmcp_shm_nif:entry() | {error, not_found} | error().
 lookup(Kind, Key) ->
-    with_writer(fun({Writer, _}) -> erlmcp_shm_nif:get(Writer, Kind, Key) end).
+    case writer() of
+        {Writer, _} -> erlmcp_shm_nif:get(Writer, Kind, Key);
+        undefined -> {error, not_started}
+    end.
 
 %% @doc The options in force and everything the store knows about itself; `size' is that of the file now.
 -spec info() -> #{atom() => term()} | error().
@@ -197,12 +214,15 @@ figures() ->
     ].
 
 with_stats(Fun) ->
-    with_writer(fun({Writer, Config}) ->
-        case erlmcp_shm_nif:stats(Writer) of
-            {ok, Stats} -> Fun(Config, Stats);
-            {error, _} = Error -> Error
-        end
-    end).
+    case writer() of
+        {Writer, Config} ->
+            case erlmcp_shm_nif:stats(Writer) of
+                {ok, Stats} -> Fun(Config, Stats);
+                {error, _} = Error -> Error
+            end;
+        undefined ->
+            {error, not_started}
+    end.
 
 %%% The process
 

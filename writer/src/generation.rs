@@ -22,6 +22,8 @@ use crate::region::{Claim, HUGE, Region};
 use crate::sizing::{Limits, Plan};
 use crate::{WriteError, sys};
 
+/// Bytes of the log to fetch for the next put, at most.
+const FETCH_AHEAD: u64 = 2 << 10;
 /// Bytes to populate in one step.
 const POPULATE_STEP: u64 = 8 << 20;
 
@@ -240,6 +242,13 @@ impl Mapped {
         let value = record.slot_value(claim.seal());
         let slot = place.slot.expect("reach was checked");
         slot.publish(place.hash, &value);
+        // The next record goes right behind, and is likely of the same size: its lines may come from
+        // memory while the caller is elsewhere.
+        let next = value.record + RecordShape::of(&value).total;
+        let ahead = RecordShape::of(&value).total.min(FETCH_AHEAD);
+        (next..next + ahead)
+            .step_by(64)
+            .for_each(|line| self.region.prefetch(line));
     }
 
     /// Populates the next piece that puts will reach; `false` once the whole file is.
