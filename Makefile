@@ -17,8 +17,10 @@ demo: build
 test: setup
 	@scripts/check.sh
 
-bench:
+# Lookups and puts, beside a floor and ets.
+bench: build
 	cargo bench -p erlmcp-shm-benches
+	escript benches/erlang/put.escript
 
 clean:
 	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump
