@@ -5,14 +5,15 @@ use crate::entry::Entry;
 use crate::generation::{Generation, patiently};
 use std::sync::Arc;
 
-/// The live entries of a view; made by [`View::iter`](crate::View::iter).
+/// The live entries of a view, each with what may have gone wrong with it; made by
+/// [`View::try_iter`](crate::View::try_iter).
 #[derive(Clone, Debug)]
-pub struct Iter<'a> {
+pub struct TryIter<'a> {
     generation: &'a Arc<Generation>,
     position: usize,
 }
 
-impl<'a> Iter<'a> {
+impl<'a> TryIter<'a> {
     pub(crate) fn new(generation: &'a Arc<Generation>) -> Self {
         Self {
             generation,
@@ -21,7 +22,7 @@ impl<'a> Iter<'a> {
     }
 }
 
-impl<'a> Iterator for Iter<'a> {
+impl<'a> Iterator for TryIter<'a> {
     type Item = Result<Entry<'a>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -33,6 +34,26 @@ impl<'a> Iterator for Iter<'a> {
             }
         }
         None
+    }
+}
+
+impl std::iter::FusedIterator for TryIter<'_> {}
+
+/// The live entries of a view; made by [`View::iter`](crate::View::iter).
+#[derive(Clone, Debug)]
+pub struct Iter<'a>(TryIter<'a>);
+
+impl<'a> Iter<'a> {
+    pub(crate) fn new(generation: &'a Arc<Generation>) -> Self {
+        Self(TryIter::new(generation))
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        self.0.by_ref().flatten().next()
     }
 }
 

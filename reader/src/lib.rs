@@ -15,8 +15,8 @@
 //! if let Some(entry) = view.get(Kind::Resource, "file:///hello.txt")? {
 //!     assert_eq!(entry.data(), b"hello");            // borrowed from the mapping
 //! }
-//! for entry in &view {
-//!     println!("{:?}", entry?);
+//! for entry in view.iter() {
+//!     println!("{entry:?}");
 //! }
 //! // Owned, and yet not copied.
 //! let schema = shm.get_bytes(Kind::ToolSchema, "search")?;
@@ -132,7 +132,7 @@ pub use bytes::Bytes;
 pub use entry::Entry;
 pub use erlmcp_shm_layout::{Kind, Scope, State, UnknownKind};
 pub use error::ReadError;
-pub use iter::Iter;
+pub use iter::{Iter, TryIter};
 pub use liveness::{Liveness, STALE_AFTER, Verdict};
 pub use options::Options;
 pub use reader::Reader;

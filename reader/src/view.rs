@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::generation::Generation;
-use crate::iter::Iter;
+use crate::iter::{Iter, TryIter};
 use crate::{ReadError, Reader, Verification};
 use arc_swap::Guard;
 use erlmcp_shm_layout::{Kind, MAX_KEY, key_hash};
@@ -119,9 +119,9 @@ impl View {
 
     /// Every live entry, in no particular order.
     ///
-    /// It is no snapshot: what is published or deleted meanwhile may be met or not. Each item is a
-    /// result, since a damaged slot or (in pread mode) a failed read concerns one entry; the
-    /// iteration goes on behind it.
+    /// It is no snapshot: what is published or deleted meanwhile may be met or not. An entry that
+    /// cannot be read (its slot is damaged, or in pread mode the system says no) is left out;
+    /// [`try_iter`](Self::try_iter) tells.
     ///
     /// ```
     /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
@@ -130,7 +130,6 @@ impl View {
     /// let shm = Reader::open(store.path())?;
     /// let mut tools = 0;
     /// for entry in shm.view()?.iter() {
-    ///     let entry = entry?;
     ///     tools += usize::from(entry.kind() == Kind::ToolSchema);
     /// }
     /// assert_eq!(tools, 1);
@@ -138,6 +137,23 @@ impl View {
     /// ```
     pub fn iter(&self) -> Iter<'_> {
         Iter::new(self.pinned())
+    }
+
+    /// [`iter`](Self::iter) that leaves nothing out: an entry that cannot be read is an error, and the
+    /// iteration goes on behind it.
+    ///
+    /// ```
+    /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
+    /// # let store = support::doc_store();
+    /// # use erlmcp_shm_reader::Reader;
+    /// # let shm = Reader::open(store.path())?;
+    /// let view = shm.view()?;
+    /// let entries: Vec<_> = view.try_iter().collect::<Result<_, _>>()?;
+    /// assert_eq!(entries.len(), 3);
+    /// # Ok::<(), erlmcp_shm_reader::ReadError>(())
+    /// ```
+    pub fn try_iter(&self) -> TryIter<'_> {
+        TryIter::new(self.pinned())
     }
 
     /// Whether [`Reader::view`](crate::Reader::view) would still give this generation: two relaxed
@@ -205,7 +221,7 @@ fn hash(generation: &Generation, kind: Kind, key: &[u8]) -> u64 {
 }
 
 impl<'a> IntoIterator for &'a View {
-    type Item = Result<Entry<'a>, ReadError>;
+    type Item = Entry<'a>;
     type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Iter<'a> {

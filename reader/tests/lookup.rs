@@ -61,7 +61,7 @@ fn the_newest_value_counts_and_a_deleted_key_is_absent() {
         assert_eq!((entry.kind(), entry.key()), (Kind::Prompt, &b"p"[..]));
         assert_eq!(entry.version(), version);
         assert_eq!(data(&view, Kind::Prompt, "gone"), None);
-        let keys: Vec<_> = view.iter().map(|e| e.unwrap().key().to_vec()).collect();
+        let keys: Vec<_> = view.iter().map(|e| e.key().to_vec()).collect();
         assert_eq!(keys, [b"p"]);
     });
 }
@@ -113,7 +113,7 @@ fn data_is_aligned_in_the_mapping() {
     let (_folder, path) = saved(&image);
     let shm = Reader::open(path).unwrap();
     for entry in &shm.view().unwrap() {
-        assert_eq!(entry.unwrap().data().as_ptr().addr() % 8, 0);
+        assert_eq!(entry.data().as_ptr().addr() % 8, 0);
     }
 }
 
@@ -280,7 +280,7 @@ proptest! {
                 assert_eq!(found.as_ref(), model.get(&(*kind, key[0])));
                 assert_eq!(found, data(&view, *kind, key));
             }
-            let all: Vec<_> = view.iter().map(Result::unwrap).collect();
+            let all: Vec<_> = view.try_iter().map(Result::unwrap).collect();
             assert_eq!(all.len(), model.len());
             for entry in all {
                 assert_eq!(Some(entry.data()), model.get(&(entry.kind(), entry.key()[0])).map(|v| &v[..]));

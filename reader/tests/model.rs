@@ -69,7 +69,7 @@ fn agree(model: &Model, view: &View) {
             model.get(asked).map(|v| &v[..])
         );
     }
-    let all = view.iter().map(|entry| {
+    let all = view.try_iter().map(|entry| {
         let entry = entry.unwrap();
         ((entry.kind(), entry.key().to_vec()), entry.data().to_vec())
     });

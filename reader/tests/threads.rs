@@ -72,7 +72,6 @@ fn no_lookup_is_torn_or_stale() {
                         3 => {
                             let view = shm.view().unwrap();
                             for entry in &view {
-                                let entry = entry.unwrap();
                                 number(entry.key(), entry.data());
                             }
                         }

@@ -74,7 +74,7 @@ impl Bench {
 
     fn keys(&self, reader: &Reader) -> Result<Keys, ReadError> {
         let view = reader.view()?;
-        let entries = view.iter().filter(|entry| match entry {
+        let entries = view.try_iter().filter(|entry| match entry {
             Ok(entry) => self.filter.accepts(entry),
             Err(_) => true,
         });

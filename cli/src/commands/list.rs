@@ -28,7 +28,7 @@ impl List {
         let view = globals.open()?.view()?;
         let mut answer = Answer::Yes;
         let mut rows = Vec::new();
-        for entry in &view {
+        for entry in view.try_iter() {
             match entry {
                 Ok(entry) if self.filter.accepts(&entry) => rows.push(Row {
                     kind: entry.kind(),

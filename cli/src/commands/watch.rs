@@ -100,7 +100,7 @@ impl Seen {
         let same_store = self.store_id == view.store_id();
         self.store_id = view.store_id();
         let mut whole = true;
-        for entry in view {
+        for entry in view.try_iter() {
             let Ok(entry) = entry else {
                 whole = false;
                 continue;

@@ -81,7 +81,7 @@ pub fn entries(reader: &Reader, expected: &[Expected]) -> Result<Vec<Found>> {
         });
     }
     let there = view
-        .iter()
+        .try_iter()
         .collect::<std::result::Result<Vec<_>, _>>()?
         .len();
     if there != expected.len() {
