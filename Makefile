@@ -1,4 +1,4 @@
-.PHONY: build setup demo test bench clean
+.PHONY: build setup demo test bench soak clean
 
 # The Rust programs, in target/release, and the OTP application, in _build.
 build: setup
@@ -21,6 +21,10 @@ test: setup
 bench: build
 	cargo bench -p erlmcp-shm-benches
 	escript benches/erlang/put.escript
+
+# What takes longer: ten thousand kills, many random programs, the long models, Miri where it is installed.
+soak: setup
+	@scripts/soak.sh
 
 clean:
 	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump

@@ -140,7 +140,7 @@ fn run(actions: Vec<Action>) -> u64 {
 fn any_program_reads_back_as_a_map_would() {
     let rollovers = AtomicU64::new(0);
     let cases = ProptestConfig {
-        cases: 60,
+        cases: std::env::var("PROPTEST_CASES").map_or(60, |n| n.parse().unwrap()),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     };

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The long forms of the tests: the same checks as `make test`, more of each, and tools of nightly Rust where there
+# are any.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+printf '\n== a writer killed 10,000 times\n'
+KILLS=10000 cargo test --release -p erlmcp-shm-writer --test kill -- --nocapture
+printf '\n== random programs, rollovers included\n'
+PROPTEST_CASES=2000 cargo test --release -p erlmcp-shm-writer --test model -- --nocapture
+printf '\n== mutated and random files\n'
+PROPTEST_CASES=20000 cargo test --release -p erlmcp-shm-reader --test hostile -- --nocapture
+printf '\n== loom, the long models\n'
+scripts/loom.sh --long
+printf '\n== Miri\n'
+scripts/miri.sh
