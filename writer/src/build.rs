@@ -86,7 +86,8 @@ pub fn run(shared: &Shared) {
             if state.retired.is_empty() {
                 return;
             }
-            let _ = state.wait(&shared.work, PAUSE);
+            // A heartbeat or a look at the figures may hold it for another moment.
+            let _ = state.wait(&shared.work, Duration::from_millis(2));
         } else if let Some(demand) = state.request.take() {
             shared.building.store(true, Ordering::Relaxed);
             let error = state.unlocked(|| build(shared, demand)).err();
