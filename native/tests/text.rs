@@ -1,6 +1,6 @@
 //! The rules for JSON text, without a BEAM.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the NIFs use the rest of it")]
 #[path = "../src/text.rs"]
 mod text;
 

@@ -1,7 +1,7 @@
 //! What a lookup may cost: no allocation (counted), no system call (the kernel kills the process at
 //! the first one), and huge pages where the writer made them.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use erlmcp_shm_reader::{Kind, Reader};

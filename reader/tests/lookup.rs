@@ -2,7 +2,7 @@
 
 #[path = "support/property.rs"]
 mod property;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use erlmcp_shm_layout::Attributes;

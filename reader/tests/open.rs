@@ -1,6 +1,6 @@
 //! What is refused at open, and with which error.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use erlmcp_shm_layout::{HEADER_SIZE, Header, State, checksum};

@@ -4,7 +4,7 @@
 //! which put has returned; the checker is told of some of these, and must find each at once. It also
 //! looks every key up all the time, and never may it meet a torn value or an older one than before.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support {
     pub mod payload;
 }

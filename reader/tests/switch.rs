@@ -1,6 +1,6 @@
 //! How a reader follows from one generation to the next, and what it answers when it cannot.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use erlmcp_shm_layout::State;

@@ -1,7 +1,7 @@
 //! Many threads read while a writer publishes as fast as it can: never a torn value, never an older
 //! one than what had been published when the lookup began.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support {
     pub mod payload;
 }

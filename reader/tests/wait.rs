@@ -1,6 +1,6 @@
 //! Waiting for changes, and signs of life.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use erlmcp_shm_layout::State;

@@ -30,9 +30,9 @@ pub struct Shared {
     pub live: ArcSwapOption<Mapped>,
     /// The change counter at the last wake-up.
     pub woken: AtomicU64,
-    /// The last heartbeat found the path to name another file, or none.
+    /// The last heartbeat found the path to name another file, or none. Relaxed: for display.
     pub path_lost: AtomicBool,
-    /// A build is under way.
+    /// A build is under way. Relaxed: written under the lock, and read under it but for display.
     pub building: AtomicBool,
     /// Something panicked under the lock.
     failed: AtomicBool,
