@@ -12,7 +12,12 @@ use twox_hash::XxHash3_64;
 /// ```
 #[inline(always)]
 pub fn key_hash(seed: u64, kind: Kind, key: &[u8]) -> u64 {
-    XxHash3_64::oneshot_with_seed(seed.wrapping_add(kind as u64), key).max(1)
+    let seed = seed.wrapping_add(kind as u64);
+    // Up to 240 bytes are hashed without a secret, and this function then compiles to half the code.
+    // For longer keys it asks for one, which the other derives from the seed.
+    let hash = XxHash3_64::oneshot_with_seed_and_secret(seed, &[], key);
+    hash.unwrap_or_else(|_| XxHash3_64::oneshot_with_seed(seed, key))
+        .max(1)
 }
 
 /// The checksum of records and of the header's fixed part: XXH3-64, seed 0.
@@ -23,4 +28,18 @@ pub fn key_hash(seed: u64, kind: Kind, key: &[u8]) -> u64 {
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_every_length_have_the_published_hash() {
+        let key: Vec<u8> = (0..1000u32).map(|i| (i * 7) as u8).collect();
+        for len in 0..key.len() {
+            let hash = XxHash3_64::oneshot_with_seed(9, &key[..len]);
+            assert_eq!(key_hash(8, Kind::Resource, &key[..len]), hash);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The fixed part of the 1024-byte header: what is written once, when a generation is made.
 
-use crate::slot::{MAX_FILE_SIZE, SLOT_SIZE};
+use crate::slot::{MAX_FILE_SIZE, SLOT_SIZE, SLOT_WORDS};
 use crate::sync::AtomicU64;
 use crate::words::STATE;
 use crate::{FormatError, Index, RecordShape, SlotValue, State, checksum};
@@ -203,15 +203,14 @@ pub const fn log_room(size: u64, keys: u64) -> u64 {
         .saturating_sub(HEADER_SIZE as u64)
 }
 
-/// The index of a generation, from the words of its region: [`Header::index_size`] bytes from
-/// [`HEADER_SIZE`] on. That they make a power of two of slots, [`Header`] has seen to; a lookup does
-/// not look again.
+/// The index of a generation, from its [`slot_count`](Header::slot_count) slots, which begin at
+/// [`HEADER_SIZE`]. That they are a power of two, [`Header`] has seen to; a lookup does not look again.
 ///
 /// # Panics
 /// If there is not one slot.
 #[inline(always)]
-pub fn index(words: &[AtomicU64]) -> Index<'_> {
-    Index::trusted(words)
+pub fn index(slots: &[[AtomicU64; SLOT_WORDS]]) -> Index<'_> {
+    Index::trusted(slots)
 }
 
 const _: () = {

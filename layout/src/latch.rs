@@ -47,7 +47,7 @@ pub const MAX_RETRIES: u32 = 64;
 ///
 /// let words: [AtomicU64; 5] = Default::default();
 /// let (seq, halves) = words.split_first().unwrap();
-/// let latch = Latch::<2>::new(seq, &halves[..2], &halves[2..]);
+/// let latch = Latch::<2>::new(seq, halves);
 /// assert_eq!(latch.load(), Some([0, 0]));
 /// latch.store([7, 8]);
 /// assert_eq!(latch.load(), Some([7, 8]));
@@ -55,30 +55,29 @@ pub const MAX_RETRIES: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Latch<'a, const N: usize> {
     seq: &'a AtomicU64,
-    even: &'a [AtomicU64; N],
-    odd: &'a [AtomicU64; N],
+    /// The even half and behind it the odd one.
+    halves: &'a [[AtomicU64; N]; 2],
 }
 
 impl<'a, const N: usize> Latch<'a, N> {
-    /// Lays a latch over its words.
+    /// Lays a latch over its words: the even half and behind it the odd one.
     ///
     /// # Panics
-    /// If a half is not exactly `N` words long; the callers cut them by constants.
+    /// If the halves are not exactly `N` words each; the callers cut them by constants.
     #[inline(always)]
-    pub fn new(seq: &'a AtomicU64, even: &'a [AtomicU64], odd: &'a [AtomicU64]) -> Self {
-        let half = |words: &'a [AtomicU64]| words.try_into().expect("a half has N words");
-        Self {
-            seq,
-            even: half(even),
-            odd: half(odd),
-        }
+    pub fn new(seq: &'a AtomicU64, halves: &'a [AtomicU64]) -> Self {
+        let (halves, rest) = halves.as_chunks();
+        assert!(rest.is_empty(), "two halves of N words");
+        let halves = halves.try_into().expect("two halves of N words");
+        Self { seq, halves }
     }
 
-    /// The half that a sequence names. (A choice between two addresses, not an array of them: that
-    /// one would live on the stack, in the middle of every lookup's chain of loads.)
+    /// The half that a sequence names. (By its address and not by a branch: which half is current is
+    /// as good as random where entries are updated, and a branch would be guessed wrong every other
+    /// time.)
     #[inline(always)]
     fn half(&self, seq: u64) -> &'a [AtomicU64; N] {
-        if seq & 1 == 0 { self.even } else { self.odd }
+        &self.halves[(seq & 1) as usize]
     }
 
     /// Publishes `words`: one Release store makes them current. Writer only.
@@ -121,7 +120,7 @@ mod tests {
     fn sequence_wraps_without_losing_a_publish() {
         let words: [AtomicU64; 7] = Default::default();
         words[0].store(u64::MAX - 3, Ordering::Relaxed);
-        let latch = Latch::<3>::new(&words[0], &words[1..4], &words[4..7]);
+        let latch = Latch::<3>::new(&words[0], &words[1..]);
         for i in 1..=8u64 {
             latch.store([i, i + 1, i + 2]);
             assert_eq!(latch.load(), Some([i, i + 1, i + 2]));
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn a_writer_killed_between_any_two_stores_leaves_the_old_value() {
         let words: [AtomicU64; 5] = Default::default();
-        let latch = Latch::<2>::new(&words[0], &words[1..3], &words[3..5]);
+        let latch = Latch::<2>::new(&words[0], &words[1..]);
         latch.store([1, 2]);
         // The stores of the next publish, up to but without the last one.
         words[1].store(99, Ordering::Relaxed);

@@ -78,19 +78,23 @@ impl SlotValue {
     #[inline(always)]
     pub const fn decode([place, lengths, version]: [u64; 3]) -> Option<Self> {
         match Kind::from_u8((place >> 16) as u8 & 7) {
-            Some(kind) => Some(Self::from_words([place, lengths, version], kind)),
+            Some(kind) => {
+                let words = [place, lengths, version];
+                Some(Self::from_words(words, kind, place as u16))
+            }
             None => None,
         }
     }
 
-    /// The words of a half whose kind is known.
+    /// The words of a half whose kind and key length are known. (Taken from what is known and not from
+    /// the words, they do not have to be waited for.)
     #[inline(always)]
-    const fn from_words([place, lengths, version]: [u64; 3], kind: Kind) -> Self {
+    const fn from_words([place, lengths, version]: [u64; 3], kind: Kind, key_len: u16) -> Self {
         Self {
             record: place >> 20 << 3,
             kind,
             tombstone: place & (1 << 19) != 0,
-            key_len: place as u16,
+            key_len,
             data_len: lengths as u32,
             metadata_len: (lengths >> 32) as u32,
             version,
@@ -105,7 +109,7 @@ pub struct Slot<'a>(&'a [AtomicU64; SLOT_WORDS]);
 impl<'a> Slot<'a> {
     #[inline(always)]
     fn latch(&self) -> Latch<'a, 3> {
-        Latch::new(&self.0[0], &self.0[2..5], &self.0[5..8])
+        Latch::new(&self.0[0], &self.0[2..])
     }
 
     /// The key's hash, 0 in a slot that was never used.
@@ -121,7 +125,7 @@ impl<'a> Slot<'a> {
         // Kind and key length are the low 19 bits: one comparison for both, and no decoding before it.
         let tag = (kind as u64) << 16 | key_len as u64;
         let same = words[0] & ((1 << 19) - 1) == tag;
-        Ok(same.then(|| SlotValue::from_words(words, kind)))
+        Ok(same.then(|| SlotValue::from_words(words, kind, key_len)))
     }
 
     /// The current value; `Ok(None)` where none was published.
@@ -191,11 +195,10 @@ impl<'a> Index<'a> {
         (rest.is_empty() && slots.len().is_power_of_two()).then_some(Self { slots })
     }
 
-    /// An index over words that are known to make a power of two of slots. With any other number, not
-    /// every slot is found.
+    /// An index over what is known to be a power of two of slots. With any other number, not every
+    /// slot is found.
     #[inline(always)]
-    pub(crate) fn trusted(words: &'a [AtomicU64]) -> Self {
-        let (slots, _) = words.as_chunks();
+    pub(crate) fn trusted(slots: &'a [[AtomicU64; SLOT_WORDS]]) -> Self {
         assert!(!slots.is_empty());
         Self { slots }
     }

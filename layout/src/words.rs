@@ -208,11 +208,7 @@ impl<'a> HeaderWords<'a> {
     }
 
     fn stats_latch(&self) -> Latch<'a, STATS_WORDS> {
-        Latch::new(
-            self.word(STATS),
-            &self.0[STATS_EVEN / 8..STATS_ODD / 8],
-            &self.0[STATS_ODD / 8..STATS_END / 8],
-        )
+        Latch::new(self.word(STATS), &self.0[STATS_EVEN / 8..STATS_END / 8])
     }
 
     /// The statistics; `None` if the writer changed them during every try.

@@ -77,7 +77,7 @@ impl Image {
     }
 
     fn index(&self) -> Index<'_> {
-        header::index(&self.0[HEADER_SIZE / 8..HEADER_SIZE / 8 + 16 * 8])
+        header::index(self.0[HEADER_SIZE / 8..].as_chunks().0.split_at(16).0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One entry of a store.
 
 use crate::generation::Generation;
-use crate::map::Pinned;
+use crate::map::{Found, Pinned};
 use bytes::Bytes;
 use erlmcp_shm_layout::{Attributes, Kind, RecordShape, Scope, SlotValue, attributes};
 use std::borrow::Cow;
@@ -31,13 +31,13 @@ use std::sync::Arc;
 pub struct Entry<'a> {
     generation: &'a Arc<Generation>,
     value: SlotValue,
-    /// Invariant: exactly the record that `value` describes, `RecordShape::of(&value).total` long.
-    record: Body<'a>,
+    body: Body<'a>,
 }
 
+/// Exactly the record that the entry's value describes, `RecordShape::of(&value).total` long.
 #[derive(Clone)]
 enum Body<'a> {
-    Mapped(&'a [u8]),
+    Mapped(Found<'a>),
     Owned(Box<[u8]>),
 }
 
@@ -46,12 +46,12 @@ impl<'a> Entry<'a> {
     pub(crate) fn mapped(
         generation: &'a Arc<Generation>,
         value: SlotValue,
-        record: &'a [u8],
+        found: Found<'a>,
     ) -> Self {
         Self {
             generation,
             value,
-            record: Body::Mapped(record),
+            body: Body::Mapped(found),
         }
     }
 
@@ -63,15 +63,15 @@ impl<'a> Entry<'a> {
         Self {
             generation,
             value,
-            record: Body::Owned(record.into()),
+            body: Body::Owned(record.into()),
         }
     }
 
     #[inline(always)]
     fn record(&self) -> &[u8] {
-        match &self.record {
-            Body::Mapped(bytes) => bytes,
-            Body::Owned(bytes) => bytes,
+        match &self.body {
+            Body::Mapped(found) => found.record,
+            Body::Owned(record) => record,
         }
     }
 
@@ -83,7 +83,12 @@ impl<'a> Entry<'a> {
     /// The published bytes. They begin on a multiple of 8.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        &self.record()[self.shape().data as usize..][..self.value.data_len as usize]
+        match &self.body {
+            Body::Mapped(found) => found.data,
+            Body::Owned(record) => {
+                &record[self.shape().data as usize..][..self.value.data_len as usize]
+            }
+        }
     }
 
     /// The metadata: JSON text, `{}` or nothing where there is none.
@@ -164,11 +169,9 @@ impl<'a> Entry<'a> {
 
     /// The data, borrowed from the view for as long as that lives (a copy in pread mode).
     pub fn into_data(self) -> Cow<'a, [u8]> {
-        let start = self.shape().data as usize;
-        let len = self.value.data_len as usize;
-        match self.record {
-            Body::Mapped(record) => Cow::Borrowed(&record[start..][..len]),
-            Body::Owned(record) => Cow::Owned(record[start..][..len].to_vec()),
+        match &self.body {
+            Body::Mapped(found) => Cow::Borrowed(found.data),
+            Body::Owned(_) => Cow::Owned(self.data().to_vec()),
         }
     }
 }

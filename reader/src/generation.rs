@@ -1,7 +1,8 @@
 //! One generation as a reader holds it: a mapping, or (in pread mode) an open file.
 
+mod lookup;
+
 use crate::ReadError;
-use crate::entry::Entry;
 use crate::follow::Inner;
 use crate::map::Mapping;
 use crate::open::{FileId, Opened};
@@ -149,70 +150,6 @@ impl Generation {
         let at = self.words(|words| words.heartbeat()).ok()?;
         let age = crate::sys::boottime_now().saturating_sub(at);
         (at != 0 && self.same_boot).then(|| Duration::from_nanos(age))
-    }
-
-    /// The live entry of a key whose hash is known.
-    #[inline(always)]
-    pub fn lookup<'a>(
-        self: &'a Arc<Self>,
-        hash: u64,
-        kind: Kind,
-        key: &[u8],
-    ) -> Result<Option<Entry<'a>>, ReadError> {
-        let Source::Mapped(mapping) = &self.source else {
-            return self.lookup_in_file(hash, kind, key);
-        };
-        match mapping.find(hash, kind, key)? {
-            Some((value, record)) if !value.tombstone => {
-                Ok(Some(Entry::mapped(self, value, record)))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Apart, so that the code of a mapped lookup stays small.
-    #[cold]
-    #[inline(never)]
-    fn lookup_in_file<'a>(
-        self: &'a Arc<Self>,
-        hash: u64,
-        kind: Kind,
-        key: &[u8],
-    ) -> Result<Option<Entry<'a>>, ReadError> {
-        let Source::File(file) = &self.source else {
-            return Ok(None);
-        };
-        match file.find(hash, kind, key)? {
-            Some((value, record)) if !value.tombstone => {
-                Ok(Some(Entry::owned(self, value, record)))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The live entry whose slot stands at `position`.
-    pub fn entry_at<'a>(
-        self: &'a Arc<Self>,
-        position: usize,
-    ) -> Result<Option<Entry<'a>>, ReadError> {
-        match &self.source {
-            Source::Mapped(mapping) => match mapping.raw_entry(position)? {
-                Some(raw) if raw.value.tombstone => Ok(None),
-                Some(RawEntry {
-                    value,
-                    record: Some(Cow::Borrowed(record)),
-                    ..
-                }) => Ok(Some(Entry::mapped(self, value, record))),
-                Some(_) => Err(ReadError::Corrupt("a slot points outside the log")),
-                None => Ok(None),
-            },
-            Source::File(file) => match file.entry(position)? {
-                Some((value, record)) if !value.tombstone => {
-                    Ok(Some(Entry::owned(self, value, record)))
-                }
-                _ => Ok(None),
-            },
-        }
     }
 
     /// Hash and value of the slot at `position`; `None` if it is empty.

@@ -17,6 +17,7 @@ mod lookup;
 use crate::ReadError;
 use crate::generation::Generation;
 use erlmcp_shm_layout::header::index;
+use erlmcp_shm_layout::slot::SLOT_WORDS;
 use erlmcp_shm_layout::sync::AtomicU64;
 use erlmcp_shm_layout::{HEADER_SIZE, Header, HeaderWords, Index, RecordShape, SlotValue};
 use memmap2::{MmapOptions, MmapRaw};
@@ -38,8 +39,26 @@ pub(crate) struct Mapping {
     base: NonNull<u8>,
     /// Invariant: it came from [`Header::decode`] with the length of the mapped file.
     header: Header,
+    /// Where the log begins, which every lookup asks.
+    log_offset: u64,
     /// What to give back at the end.
     region: Region,
+}
+
+/// The bytes of a record that a lookup found.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// All of it, from its fixed header to the zeros at its end.
+    pub record: &'a [u8],
+    pub data: &'a [u8],
+}
+
+impl<'a> Found<'a> {
+    /// The key in the record that `value` describes.
+    #[inline(always)]
+    pub fn key(&self, value: &SlotValue) -> &'a [u8] {
+        &self.record[RecordShape::of(value).key as usize..][..value.key_len.into()]
+    }
 }
 
 enum Region {
@@ -71,21 +90,20 @@ impl Mapping {
         if len >= HUGE_PAGE
             && let Ok((base, mapped)) = map_aligned(file, len)
         {
-            let region = Region::Aligned(mapped);
-            return Ok(Self {
-                base,
-                header,
-                region,
-            });
+            return Ok(Self::over(base, header, Region::Aligned(mapped)));
         }
         let map = MmapOptions::new().len(len).map_raw_read_only(file)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(ReadError::Io(Errno::NOMEM))?;
-        let region = Region::Plain { _map: map };
-        Ok(Self {
+        Ok(Self::over(base, header, Region::Plain { _map: map }))
+    }
+
+    fn over(base: NonNull<u8>, header: Header, region: Region) -> Self {
+        Self {
             base,
             header,
+            log_offset: header.log_offset(),
             region,
-        })
+        }
     }
 
     /// The words of the header that move.
@@ -101,8 +119,8 @@ impl Mapping {
         // SAFETY: `header` puts the whole index inside the file, HEADER_SIZE is a multiple of 8,
         // and all access to its words is atomic.
         index(unsafe {
-            let first = self.base.add(HEADER_SIZE).cast::<AtomicU64>();
-            std::slice::from_raw_parts(first.as_ptr(), self.header.index_size() as usize / 8)
+            let first = self.base.add(HEADER_SIZE).cast::<[AtomicU64; SLOT_WORDS]>();
+            std::slice::from_raw_parts(first.as_ptr(), self.header.slot_count as usize)
         })
     }
 
@@ -110,14 +128,24 @@ impl Mapping {
     ///
     /// For [`lookup`] only: `value` must have been read from a slot of this mapping through its latch.
     #[inline(always)]
-    fn record(&self, value: &SlotValue) -> Option<&[u8]> {
-        let len = RecordShape::of(value).total as usize;
-        // SAFETY: `contains` puts the range inside the mapping; the slot was read through its latch,
-        // so the record was published before, and a published record never changes (the owner's
-        // promise).
-        self.header.contains(value).then(|| unsafe {
-            let start = self.base.add(value.record as usize);
-            std::slice::from_raw_parts(start.as_ptr(), len)
+    fn record(&self, value: &SlotValue) -> Option<Found<'_>> {
+        let shape = RecordShape::of(value);
+        // No overflow: offsets are below 2^47 and a record below 2^34.
+        let inside =
+            value.record >= self.log_offset && value.record + shape.total <= self.header.file_size;
+        let slice = |offset: u64, len: u64| {
+            // SAFETY: the record lies inside the mapping (checked above), and each part that is asked
+            // for below inside the record (what `RecordShape` says of itself). The slot was read
+            // through its latch, so the record was published before, and a published record never
+            // changes (the owner's promise).
+            unsafe {
+                let start = self.base.add((value.record + offset) as usize);
+                std::slice::from_raw_parts(start.as_ptr(), len as usize)
+            }
+        };
+        inside.then(|| Found {
+            record: slice(0, shape.total),
+            data: slice(shape.data, value.data_len.into()),
         })
     }
 
@@ -140,15 +168,7 @@ impl Mapping {
     /// Starts to fetch the cache line at an offset, which may be any number.
     #[inline(always)]
     fn prefetch(&self, offset: u64) {
-        let line = self.base.as_ptr().wrapping_add(offset as usize);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint; it faults on no address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
+        prefetch(self.base.as_ptr().wrapping_add(offset as usize));
     }
 
     /// The futex word of the change counter: its low half.
@@ -176,6 +196,19 @@ impl Mapping {
         let start = self.base.addr().get();
         start..start + self.header.file_size as usize
     }
+}
+
+/// Starts to fetch the cache line at an address, which may be any.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it faults on no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Maps `len` bytes of `file` on a multiple of [`HUGE_PAGE`]; also says how many bytes to unmap.

@@ -5,11 +5,8 @@ use crate::generation::Generation;
 use crate::iter::{Iter, TryIter};
 use crate::{ReadError, Reader, Verification};
 use arc_swap::Guard;
-use erlmcp_shm_layout::{Kind, MAX_KEY, key_hash};
+use erlmcp_shm_layout::Kind;
 use std::sync::Arc;
-
-/// How many keys of a batch are in flight at a time.
-const BATCH: usize = 16;
 
 /// One generation of the store, pinned while the view lives.
 ///
@@ -66,9 +63,7 @@ impl View {
     /// says, and `Corrupt` where a checksum fails.
     #[inline(always)]
     pub fn get(&self, kind: Kind, key: impl AsRef<[u8]>) -> Result<Option<Entry<'_>>, ReadError> {
-        let generation = self.pinned();
-        let key = key.as_ref();
-        generation.lookup(hash(generation, kind, key), kind, key)
+        self.pinned().lookup(kind, key.as_ref())
     }
 
     /// Looks many keys up, so that the cache misses of one overlap with those of the others: for
@@ -95,26 +90,7 @@ impl View {
         &self,
         keys: &[(Kind, K)],
     ) -> Vec<Result<Option<Entry<'_>>, ReadError>> {
-        let generation = self.pinned();
-        let mut found = Vec::with_capacity(keys.len());
-        let mut hashes = [0; BATCH];
-        for batch in keys.chunks(BATCH) {
-            for (hash, (kind, key)) in hashes.iter_mut().zip(batch) {
-                *hash = self::hash(generation, *kind, key.as_ref());
-                if let Some(mapping) = generation.mapping() {
-                    mapping.prefetch_slot(*hash);
-                }
-            }
-            for (hash, _) in hashes.iter().zip(batch) {
-                if let Some(mapping) = generation.mapping() {
-                    mapping.prefetch_record(*hash);
-                }
-            }
-            for (hash, (kind, key)) in hashes.iter().zip(batch) {
-                found.push(generation.lookup(*hash, *kind, key.as_ref()));
-            }
-        }
-        found
+        self.pinned().lookup_many(keys)
     }
 
     /// Every live entry, in no particular order.
@@ -211,13 +187,6 @@ impl View {
     pub fn verify(&self) -> Result<Verification, ReadError> {
         crate::verify::verify(self.pinned())
     }
-}
-
-/// The hash of a key in this generation. Of one that is too long to be there only as much is looked at
-/// as could be: its length gives it away later.
-#[inline(always)]
-fn hash(generation: &Generation, kind: Kind, key: &[u8]) -> u64 {
-    key_hash(generation.header.seed, kind, &key[..key.len().min(MAX_KEY)])
 }
 
 impl<'a> IntoIterator for &'a View {

@@ -163,7 +163,8 @@ impl Mapped {
     /// The slot index.
     pub fn index(&self) -> Index<'_> {
         let words = self.header.index_size() as usize / 8;
-        header::index(self.region.words(erlmcp_shm_layout::HEADER_SIZE, words))
+        let words = self.region.words(erlmcp_shm_layout::HEADER_SIZE, words);
+        header::index(words.as_chunks().0)
     }
 
     /// The hash of a key in this generation.

@@ -3,11 +3,34 @@
 
 #![deny(unsafe_code)]
 
-use super::Mapping;
+use super::{Found, Mapping};
 use crate::ReadError;
 use crate::generation::RawEntry;
 use erlmcp_shm_layout::{HEADER_SIZE, Kind, Probe, RecordShape, SLOT_SIZE, SlotValue};
 use std::borrow::Cow;
+
+const OUTSIDE: ReadError = ReadError::Corrupt("a slot points outside the log");
+
+/// Whether two keys are equal. Most keys are compared by two pieces that overlap in the middle, in line: a
+/// call of `bcmp`, and saving registers around it, is a tenth of a lookup.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        8..=16 => ends_are_same::<8>(a, b),
+        17..=32 => ends_are_same::<16>(a, b),
+        33..=64 => ends_are_same::<32>(a, b),
+        _ => a == b,
+    }
+}
+
+#[inline(always)]
+fn ends_are_same<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+    let (first, last) = (a.first_chunk::<N>(), a.last_chunk::<N>());
+    (first == b.first_chunk()) & (last == b.last_chunk())
+}
 
 impl Mapping {
     /// The slot value and record of a key; a tombstone's too.
@@ -17,25 +40,83 @@ impl Mapping {
         hash: u64,
         kind: Kind,
         key: &[u8],
-    ) -> Result<Option<(SlotValue, &[u8])>, ReadError> {
+    ) -> Result<Option<(SlotValue, Found<'_>)>, ReadError> {
+        match self.candidate(hash, kind, key)? {
+            Some(candidate) => self.resolve(candidate, hash, kind, key),
+            None => Ok(None),
+        }
+    }
+
+    /// The first slot value of this hash, kind and key length. Its record is on its way from memory: the
+    /// key's line is asked for next, and the data's is fetched together with it, one miss and not two.
+    #[inline(always)]
+    pub fn candidate(
+        &self,
+        hash: u64,
+        kind: Kind,
+        key: &[u8],
+    ) -> Result<Option<SlotValue>, ReadError> {
         // A longer key is in no store.
         let Ok(key_len) = u16::try_from(key.len()) else {
             return Ok(None);
         };
-        let mut found = None;
-        let probe = self.index().probe(hash, kind, key_len, |value| {
-            let shape = RecordShape::of(value);
-            // The key's line and the data's are fetched together: one miss, not two.
-            self.prefetch(value.record + shape.data);
-            found = self.record(value);
-            // A record outside the log ends the probe, as an error.
-            found.is_none_or(|record| &record[shape.key as usize..][..key.len()] == key)
-        })?;
-        match (probe, found) {
-            (Probe::Found(_, value), Some(record)) => Ok(Some((value, record))),
-            (Probe::Found(..), None) => Err(ReadError::Corrupt("a slot points outside the log")),
-            _ => Ok(None),
+        let Probe::Found(_, value) = self.index().probe(hash, kind, key_len, |_| true)? else {
+            return Ok(None);
+        };
+        self.prefetch(value.record + RecordShape::of(&value).data);
+        Ok(Some(value))
+    }
+
+    /// The value of the key, by the [`candidate`](Self::candidate) for it. Another key of the same hash is
+    /// next to impossible: so what comes after one is kept apart, and nothing of the probe has to be
+    /// remembered while keys are compared.
+    #[inline(always)]
+    pub fn resolve(
+        &self,
+        value: SlotValue,
+        hash: u64,
+        kind: Kind,
+        key: &[u8],
+    ) -> Result<Option<(SlotValue, Found<'_>)>, ReadError> {
+        let found = self.record(&value).ok_or(OUTSIDE)?;
+        if same(found.key(&value), key) {
+            return Ok(Some((value, found)));
         }
+        match self.find_among_twins(hash, kind, key)? {
+            Some(words) => {
+                let value = SlotValue::decode(words).ok_or(OUTSIDE)?;
+                Ok(Some((value, self.record(&value).ok_or(OUTSIDE)?)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// [`find`](Self::find) where several keys have this hash.
+    #[cold]
+    #[inline(never)]
+    fn find_among_twins(
+        &self,
+        hash: u64,
+        kind: Kind,
+        key: &[u8],
+    ) -> Result<Option<[u64; 3]>, ReadError> {
+        let probe = self.index().probe(hash, kind, key.len() as u16, |value| {
+            // A record outside the log ends the probe, as an error.
+            self.record(value)
+                .is_none_or(|found| found.key(value) == key)
+        })?;
+        Ok(match probe {
+            Probe::Found(_, value) => Some(value.encode()),
+            Probe::Vacant(_) | Probe::Exhausted => None,
+        })
+    }
+
+    /// What the slot at a position holds: nothing, or a value (perhaps a tombstone) and its record.
+    pub fn entry(&self, position: usize) -> Result<Option<(SlotValue, Found<'_>)>, ReadError> {
+        let Some((_, value)) = self.slot(position)? else {
+            return Ok(None);
+        };
+        Ok(Some((value, self.record(&value).ok_or(OUTSIDE)?)))
     }
 
     /// Hash and value of the slot at a position; `None` if it is empty.
@@ -50,7 +131,7 @@ impl Mapping {
         Ok(slot.map(|(hash, value)| RawEntry {
             hash,
             value,
-            record: self.record(&value).map(Cow::Borrowed),
+            record: self.record(&value).map(|found| Cow::Borrowed(found.record)),
         }))
     }
 
@@ -61,23 +142,31 @@ impl Mapping {
         self.prefetch(HEADER_SIZE as u64 + home * SLOT_SIZE as u64);
     }
 
-    /// Starts to fetch key and data of what the slot of this hash names, if that is near its home.
+    /// Starts to fetch what else a caller will look at: the key of a candidate, and where its data ends and
+    /// its metadata begins.
     #[inline(always)]
-    pub fn prefetch_record(&self, hash: u64) {
-        const NEAR: usize = 4;
-        let index = self.index();
-        for step in 0..NEAR {
-            let slot = index.slot(index.home(hash).wrapping_add(step));
-            let found = slot.hash();
-            if found == hash
-                && let Ok(Some(value)) = slot.load()
-            {
-                let shape = RecordShape::of(&value);
-                self.prefetch(value.record + shape.key);
-                self.prefetch(value.record + shape.data);
-            }
-            if found == hash || found == 0 {
-                return;
+    pub fn prefetch_ends(&self, value: &SlotValue) {
+        let shape = RecordShape::of(value);
+        self.prefetch(value.record + shape.key);
+        self.prefetch(value.record + shape.metadata);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same;
+
+    #[test]
+    fn keys_of_every_length_differ_in_every_byte() {
+        let key: Vec<u8> = (0..200).map(|i| i as u8 ^ 0x5a).collect();
+        for len in 0..key.len() {
+            let mut other = key[..len].to_vec();
+            assert!(same(&key[..len], &other));
+            assert!(!same(&key[..len], &key[..len + 1]));
+            for at in 0..len {
+                other[at] ^= 1;
+                assert!(!same(&key[..len], &other), "byte {at} of {len}");
+                other[at] ^= 1;
             }
         }
     }
