@@ -82,10 +82,11 @@ pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
 }
 
 /// Locks the file itself. Its writer held this lock as well as the lock file, and a process that is
-/// being killed lets go of the two one after the other.
+/// being killed lets go of the two one after the other. A lock that only keeps others from writing is
+/// no writer's: anybody who may read the file can hold one, and it must not stand in our way.
 fn wait_for_lock(file: &File) -> Result<bool, WriteError> {
     for _ in 0..100 {
-        if sys::lock(file, true)? {
+        if sys::lock(file, true)? || !sys::is_locked_by_a_writer(file)? {
             return Ok(true);
         }
         std::thread::sleep(Duration::from_millis(5));

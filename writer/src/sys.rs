@@ -300,17 +300,31 @@ impl LockFile {
 
 /// Locks a whole file for this open description of it, or unlocks it; `false` if another one has it.
 pub fn lock(file: &File, on: bool) -> Result<bool, Errno> {
-    let whole_file = libc::flock {
-        l_type: if on { libc::F_WRLCK } else { libc::F_UNLCK } as _,
+    let kind = if on { libc::F_WRLCK } else { libc::F_UNLCK };
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file(kind as _))) {
+        Ok(_) => Ok(true),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
+        Err(errno) => Err(Errno::from_raw_os_error(errno as i32)),
+    }
+}
+
+/// Whether another open description has the file locked for writing, which takes the right to write to
+/// it. (Whoever may read it can lock it for reading, and would keep [`lock`] from succeeding for ever.)
+pub fn is_locked_by_a_writer(file: &File) -> Result<bool, Errno> {
+    let mut wanted = whole_file(libc::F_RDLCK as _);
+    match fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut wanted)) {
+        Ok(_) => Ok(wanted.l_type != libc::F_UNLCK as libc::c_short),
+        Err(errno) => Err(Errno::from_raw_os_error(errno as i32)),
+    }
+}
+
+fn whole_file(kind: libc::c_short) -> libc::flock {
+    libc::flock {
+        l_type: kind,
         l_whence: libc::SEEK_SET as _,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
-    };
-    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole_file)) {
-        Ok(_) => Ok(true),
-        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
-        Err(errno) => Err(Errno::from_raw_os_error(errno as i32)),
     }
 }
 
