@@ -3,10 +3,9 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::Command;
 
-use common::{KIND, key, payload, read, root_or_skip, small};
+use common::{KIND, Tmpfs, key, payload, read, small};
 use erlmcp_shm_reader::{Kind, Reader};
 use erlmcp_shm_writer::{Attempt, BatchError, Op, WriteError, Writer};
 use rustix::io::Errno;
@@ -174,38 +173,6 @@ fn max_size_is_kept_and_busy_ends() {
             }
         }
         assert!(std::fs::metadata(&path).unwrap().len() <= max_size);
-    }
-}
-
-/// A tmpfs of its own, unmounted when dropped.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    fn new(size: &str) -> Option<Self> {
-        if !root_or_skip("mounting a small tmpfs") {
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(dir.path())
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            println!("SKIPPED: this machine does not let root mount a tmpfs");
-            return None;
-        }
-        Some(Self(dir))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests share: self-describing payloads, and this executable run again as another process.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use erlmcp_shm_reader::{Entry, Kind, Reader};
@@ -63,4 +64,36 @@ pub fn root_or_skip(what: &str) -> bool {
         println!("SKIPPED: {what} needs root");
     }
     root
+}
+
+/// A tmpfs of its own, unmounted when dropped.
+pub struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    pub fn new(size: &str) -> Option<Self> {
+        if !root_or_skip("mounting a small tmpfs") {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(dir.path())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            println!("SKIPPED: this machine does not let root mount a tmpfs");
+            return None;
+        }
+        Some(Self(dir))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
 }

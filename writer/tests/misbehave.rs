@@ -1,0 +1,224 @@
+//! Readers and writers that stop, hoard, or are killed: what the others notice of it.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use common::{KIND, Tmpfs, child, child_args, key, payload, read, small};
+use erlmcp_shm_reader::{Reader, Verdict};
+use erlmcp_shm_writer::{WriteError, Writer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::io::Errno;
+
+fn signal(process: &Child, signal: Signal) {
+    kill(Pid::from_raw(process.id() as i32), signal).unwrap();
+}
+
+/// Waits for a line of a child's.
+fn wait_for(process: &mut Child, wanted: &str) {
+    let output = process.stdout.as_mut().unwrap();
+    let mut lines = BufReader::new(output).lines();
+    assert!(lines.any(|line| line.unwrap() == wanted), "the child ended");
+}
+
+/// Another process that looks a key up, and then keeps its view until it is killed.
+#[test]
+fn child_reader() {
+    let Some(path) = child_args() else { return };
+    let reader = Reader::open(path).unwrap();
+    let view = reader.view().unwrap();
+    assert!(view.get(KIND, key(1)).unwrap().is_some());
+    println!("\nread");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Another process that puts without end.
+#[test]
+fn child_writer() {
+    let Some(path) = child_args() else { return };
+    let writer = small().open(path).unwrap();
+    for counter in 1.. {
+        for number in 0..20 {
+            let data = payload(number, counter, 400);
+            writer.put(KIND, &key(number), &data, b"{}").unwrap();
+        }
+        writer.heartbeat().unwrap();
+        if counter == 1 {
+            println!("\nopen");
+        }
+    }
+}
+
+/// Bytes that a file system has left.
+fn left(path: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(path).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+/// Puts flat out for a moment; how many a second.
+fn puts_per_second(writer: &Writer) -> f64 {
+    let begun = Instant::now();
+    let mut puts = 0;
+    while begun.elapsed() < Duration::from_millis(300) {
+        for number in 1..50 {
+            writer
+                .put(KIND, &key(number), &payload(number, puts, 400), b"{}")
+                .unwrap();
+            puts += 1;
+        }
+    }
+    puts as f64 / begun.elapsed().as_secs_f64()
+}
+
+#[test]
+fn stopped_and_killed_readers_are_not_noticed_and_leave_nothing() {
+    let Some(disk) = Tmpfs::new("64m") else {
+        return;
+    };
+    let path = disk.path().join("store");
+    let options = Writer::options().size(256 << 10).max_size(1 << 20);
+    let writer = options.open(&path).unwrap();
+    writer
+        .put(KIND, &key(1), &payload(1, 1, 400), b"{}")
+        .unwrap();
+    let alone = puts_per_second(&writer);
+    let mut stopped = child("child_reader", &path.display().to_string());
+    wait_for(&mut stopped, "read");
+    signal(&stopped, Signal::SIGSTOP);
+    let beside = puts_per_second(&writer);
+    println!("puts a second: {alone:.0} alone, {beside:.0} beside a stopped reader");
+    stopped.kill().unwrap();
+    stopped.wait().unwrap();
+
+    writer.compact().unwrap();
+    let settled = |what: &str, least: u64| {
+        // The writer unmaps what it retired when it has time.
+        let patience = Instant::now() + Duration::from_secs(10);
+        while left(disk.path()) < least {
+            assert!(Instant::now() < patience, "{what}: memory is still held");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let held = 2 * writer.stats().size + (64 << 10);
+    settled("after a stopped reader", (64 << 20) - held);
+    let kills = std::env::var("READERS").map_or(100, |n| n.parse().unwrap());
+    for _ in 0..kills / 10 {
+        let start = || child("child_reader", &path.display().to_string());
+        let mut readers: Vec<_> = (0..10).map(|_| start()).collect();
+        readers.iter_mut().for_each(|r| wait_for(r, "read"));
+        writer.compact().unwrap();
+        readers.iter_mut().for_each(|r| r.kill().unwrap());
+        for reader in &mut readers {
+            reader.wait().unwrap();
+        }
+    }
+    let held = 2 * writer.stats().size + (64 << 10);
+    settled("after killed readers", (64 << 20) - held);
+    let files = std::fs::read_dir(disk.path()).unwrap().count();
+    assert_eq!(files, 2, "store and lock");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps
+        .lines()
+        .filter(|l| l.contains(&*path.to_string_lossy()));
+    assert!(mapped.count() <= 2, "{maps}");
+    println!("{kills} readers killed: nothing left behind");
+}
+
+/// A reader that keeps a value of every generation keeps the generations: the writer runs out of room, says
+/// so, goes on in the generation it has, and recovers when they are let go.
+#[test]
+fn a_hoarding_reader_costs_room_and_nothing_else() {
+    let Some(disk) = Tmpfs::new("8m") else { return };
+    let path = disk.path().join("store");
+    let options = Writer::options().size(1 << 20).max_size(1 << 20);
+    let writer = options.open(&path).unwrap();
+    let reader = Reader::options().watcher(false).open(&path).unwrap();
+    let mut hoard = Vec::new();
+    let mut counter = 0;
+    let refused = loop {
+        counter += 1;
+        assert!(counter < 100_000, "room never ran out");
+        let data = payload(1, counter, 4096);
+        match writer.put(KIND, &key(1), &data, b"{}") {
+            Ok(_) if counter % 16 == 0 => {
+                hoard.push((counter, reader.get_bytes(KIND, key(1)).unwrap().unwrap()));
+            }
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, WriteError::Io(Errno::NOSPC));
+    assert_eq!(read(&reader, 1), Some(counter - 1));
+    assert!(writer.delete(KIND, &key(1)).unwrap().is_some());
+    assert_eq!(read(&reader, 1), None);
+    for (counter, bytes) in &hoard {
+        assert_eq!(**bytes, payload(1, *counter, 4096));
+    }
+    let generations = writer.stats().generation;
+    println!("{generations} generations hoarded, then {refused:?}");
+    hoard.clear();
+    drop(reader.view());
+    for counter in 1..2000 {
+        writer
+            .put(KIND, &key(1), &payload(1, counter, 4096), b"{}")
+            .unwrap();
+    }
+    assert_eq!(read(&reader, 1), Some(1999));
+    assert!(writer.stats().generation > generations);
+}
+
+/// Nanoseconds of lookups of all keys, sorted; every one must succeed.
+fn lookups(reader: &Reader, rounds: usize) -> Vec<u128> {
+    let mut times = Vec::new();
+    for round in 0..rounds as u64 {
+        let begun = Instant::now();
+        let found = read(reader, round % 20);
+        times.push(begun.elapsed().as_nanos());
+        assert!(found.is_some(), "key {} is gone", round % 20);
+    }
+    times.sort_unstable();
+    times
+}
+
+#[test]
+fn a_stopped_writer_stops_no_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let mut writer = child("child_writer", &path.display().to_string());
+    wait_for(&mut writer, "open");
+    let reader = Reader::open(&path).unwrap();
+    let (mut running, mut stopped) = (Vec::new(), Vec::new());
+    let stops = std::env::var("STOPS").map_or(50, |n| n.parse().unwrap());
+    for stop in 0..stops {
+        running.extend(lookups(&reader, 500));
+        std::thread::sleep(Duration::from_micros(stop * 377 % 5000));
+        signal(&writer, Signal::SIGSTOP);
+        stopped.extend(lookups(&reader, 500));
+        if stop == 0 {
+            let patience = Instant::now() + Duration::from_secs(30);
+            while reader.liveness().verdict() != Verdict::Stale {
+                assert!(Instant::now() < patience, "{:?}", reader.liveness());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let changes = reader.changes().unwrap();
+        signal(&writer, Signal::SIGCONT);
+        let more = reader.wait_for_change(changes, Duration::from_secs(30));
+        assert!(more.unwrap().is_some(), "it goes on");
+    }
+    println!("{stops} stops; a lookup, in ns:   p50      p99    p99.9");
+    for (name, times) in [
+        ("writer runs", &mut running),
+        ("writer stopped", &mut stopped),
+    ] {
+        times.sort_unstable();
+        let at = |share: f64| times[(times.len() as f64 * share) as usize];
+        println!("{name:>27} {:>7} {:>8} {:>8}", at(0.5), at(0.99), at(0.999));
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+}
