@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 printf '\n== a writer killed 10,000 times\n'
-KILLS=10000 cargo test --release -p erlmcp-shm-writer --test kill -- --nocapture
+KILLS=10000 cargo test --release -p erlmcp-shm-writer --test kill --test starts -- --nocapture
 printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'
 READERS=1000 STOPS=2000 cargo test --release -p erlmcp-shm-writer --test misbehave -- --nocapture
 printf '\n== random programs, rollovers included\n'
