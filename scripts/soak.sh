@@ -10,6 +10,8 @@ printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'
 READERS=1000 STOPS=2000 cargo test --release -p erlmcp-shm-writer --test misbehave -- --nocapture
 printf '\n== random programs, rollovers included\n'
 PROPTEST_CASES=2000 cargo test --release -p erlmcp-shm-writer --test model -- --nocapture
+printf '\n== every key linearizable\n'
+PROPTEST_CASES=10000 cargo test --release -p erlmcp-shm-writer --test linear -- --nocapture
 printf '\n== mutated and random files\n'
 PROPTEST_CASES=20000 cargo test --release -p erlmcp-shm-reader --test hostile -- --nocapture
 printf '\n== loom, the long models\n'
