@@ -11,7 +11,7 @@
 -define(LARGE, 100000).
 
 all() ->
-    [loaded_a_hundred_times, purged_with_binaries_held].
+    [loaded_a_hundred_times, purged_with_binaries_held, purged_under_the_application].
 
 init_per_testcase(Case, Config) ->
     Node = erlmcp_shm_test:start_node(),
@@ -96,6 +96,35 @@ forget(Path) ->
 open(Path) ->
     {ok, Writer} = ?NIF:open(Path, (erlmcp_shm_test:open_options())#{lock_wait => 5000}),
     Writer.
+
+%% The exporter's handle is lost with the code: its next heartbeat ends it, and the supervisor's next one takes the
+%% store over as it stands.
+purged_under_the_application(Config) ->
+    in_node(Config, purge_the_application).
+
+purge_the_application(Path) ->
+    _ = application:load(erlmcp_shm),
+    ok = application:set_env(erlmcp_shm, claude_flow, #{shared_memory => #{path => Path}}),
+    {ok, _} = application:ensure_all_started(erlmcp_shm),
+    ok = erlmcp_shm_exporter:export_resource(<<"large">>, large(), #{}),
+    Before = held(Path),
+    ok = purge_beneath(),
+    nothing_leaked(Path, Before),
+    ok.
+
+purge_beneath() ->
+    Exporter = whereis(erlmcp_shm_exporter),
+    true = code:delete(?NIF),
+    _ = code:purge(?NIF),
+    {module, ?NIF} = code:ensure_loaded(?NIF),
+    erlmcp_shm_test:eventually(fun() ->
+        is_pid(whereis(erlmcp_shm_exporter)) andalso whereis(erlmcp_shm_exporter) =/= Exporter
+    end),
+    erlmcp_shm_test:eventually(fun() ->
+        erlmcp_shm_exporter:export_resource(<<"again">>, <<"here">>, #{}) =:= ok
+    end),
+    {ok, Kept, _} = erlmcp_shm_exporter:lookup(resource, <<"large">>),
+    ?assertEqual(large(), Kept).
 
 large() -> binary:copy(<<"0123456789">>, ?LARGE div 10).
 

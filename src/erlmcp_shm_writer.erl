@@ -18,6 +18,10 @@
 
 -export_type([held/0]).
 
+%% How long a writer whose handle was lost may take to end: a second. (Then the supervisor tries again.)
+-define(TRIES_AFTER_LOSS, 20).
+-define(PAUSE_AFTER_LOSS, 50).
+
 -type held() :: {erlmcp_shm_nif:writer(), erlmcp_shm_config:exporter()}.
 
 %% @doc The open writer and the options it was opened with.
@@ -45,13 +49,23 @@ acquire(#{recover := Recover} = Config) ->
 %% that nothing is started, rather than that it is closed.
 -spec release() -> ok.
 release() ->
+    _ = let_go(),
+    ok.
+
+%% `lost': the handle is of a library that was purged, and the one that is loaded now does not know it. Its
+%% writer ends when the handle is freed, which the system does once it has looked at every process.
+let_go() ->
     case held() of
         undefined ->
-            ok;
+            closed;
         {Writer, _} ->
             Own = own(Writer),
             _ = persistent_term:erase(?MODULE),
-            erlmcp_shm_nif:close(Own)
+            try erlmcp_shm_nif:close(Own) of
+                ok -> closed
+            catch
+                error:badarg -> lost
+            end
     end.
 
 %% @doc The same handle, on the heap of the calling process. A resource survives its external form for as
@@ -61,10 +75,14 @@ own(Writer) ->
     binary_to_term(term_to_binary(Writer)).
 
 reopen(Config, Recover) ->
-    ok = release(),
+    Tries =
+        case let_go() of
+            closed -> 1;
+            lost -> ?TRIES_AFTER_LOSS
+        end,
     #{path := Path, on_locked := OnLocked} = Config,
     Native = maps:with([size, max_size, mode, heartbeat_interval], Config),
-    case erlmcp_shm_nif:open(Path, Native#{recover => Recover, lock_wait => wait(OnLocked)}) of
+    case open(Path, Native#{recover => Recover, lock_wait => wait(OnLocked)}, Tries) of
         {ok, Writer} ->
             ok = persistent_term:put(?MODULE, {Writer, Config}),
             {ok, Writer};
@@ -72,11 +90,24 @@ reopen(Config, Recover) ->
             Error
     end.
 
+open(Path, Options, Tries) ->
+    case erlmcp_shm_nif:open(Path, Options) of
+        {error, locked} when Tries > 1 ->
+            %% The handle may be garbage in any process: the crashed exporter's report went through several.
+            _ = [garbage_collect(Process) || Process <- processes()],
+            timer:sleep(?PAUSE_AFTER_LOSS),
+            open(Path, Options, Tries - 1);
+        Result ->
+            Result
+    end.
+
 wait(stop) -> 0;
 wait({wait, Ms}) -> Ms.
 
 usable(Writer) ->
-    case erlmcp_shm_nif:stats(Writer) of
+    try erlmcp_shm_nif:stats(Writer) of
         {ok, #{state := State}} -> State =:= live orelse State =:= building;
         {error, _} -> false
+    catch
+        error:badarg -> false
     end.
