@@ -133,7 +133,6 @@ impl Mapped {
         let build = || -> Result<_, WriteError> {
             rustix::io::pwrite(&file, &header.encode(), 0)?;
             let id = sys::file_id(&rustix::fs::fstat(&file)?);
-            sys::lock(&file, true)?;
             let region = Region::map(&file, header.file_size, header.log_offset())?;
             // The index at once: every put goes through it.
             let huge = (0..header.log_offset()).step_by(HUGE);

@@ -148,7 +148,7 @@ fn check_own(stat: &Stat) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Makes a new file of exactly `size` allocated bytes; nothing is left behind on failure.
+/// Makes a new file of exactly `size` allocated bytes, locked for us; nothing is left behind on failure.
 pub fn create(path: &Path, size: u64, mode: u32) -> Result<File, WriteError> {
     // Growing past RLIMIT_FSIZE is a SIGXFSZ, which would end the process: ask first.
     if getrlimit(Resource::Fsize)
@@ -160,6 +160,10 @@ pub fn create(path: &Path, size: u64, mode: u32) -> Result<File, WriteError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     let filled = crate::limits::check_memory(&file, size).and_then(|()| {
+        // Before anybody else may open it: who can read it could lock it first, and keep us from it.
+        if !lock(&file, true)? {
+            return Err(Errno::AGAIN);
+        }
         // Not through open(2): the umask has no say.
         fs::fchmod(&file, Mode::from_raw_mode(mode as _))?;
         check_room(&file, size)?;

@@ -3,8 +3,12 @@
 mod common;
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use common::{KIND, key, payload, read, root_or_skip, small};
 use erlmcp_shm_layout::{Header, MAX_PROBE, key_hash};
@@ -16,6 +20,11 @@ use nix::libc;
 /// Locks a file as far as one can who may only read it.
 fn lock_to_read(path: &Path) -> File {
     let file = File::open(path).unwrap();
+    try_lock_to_read(&file).unwrap();
+    file
+}
+
+fn try_lock_to_read(file: &File) -> nix::Result<()> {
     let lock = libc::flock {
         l_type: libc::F_RDLCK as _,
         l_whence: libc::SEEK_SET as _,
@@ -23,8 +32,28 @@ fn lock_to_read(path: &Path) -> File {
         l_len: 0,
         l_pid: 0,
     };
-    fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)).unwrap();
-    file
+    fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+}
+
+/// This executable, run by a user without rights, from a folder that this user can reach.
+fn as_another_user(folder: &Path, test: &str, args: &Path) -> Child {
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder, open_to_all).unwrap();
+    let program = tempfile::tempdir().unwrap();
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(program.path(), open_to_all).unwrap();
+    let copy = program.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    Command::new(&copy)
+        .args(["--exact", test, "--nocapture"])
+        .env("CHILD_ARGS", args)
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Whoever may read the file may hold a read lock on it: one more process of a reader does here.
@@ -84,32 +113,15 @@ fn child_of_another_user() {
 
 #[test]
 fn another_user_can_neither_write_nor_hold_up_the_writer() {
-    use std::io::{BufRead, BufReader};
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
     if !root_or_skip("becoming another user") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let open_to_all = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(dir.path(), open_to_all).unwrap();
-    // Where that user can reach it.
-    let program = dir.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     for (mode, readable) in [(0o600, false), (0o644, true)] {
         let path = dir.path().join(format!("store-{mode:o}"));
         let options = || small().mode(mode);
         options().open(&path).unwrap().close();
-        let mut process = std::process::Command::new(&program)
-            .args(["--exact", "child_of_another_user", "--nocapture"])
-            .env("CHILD_ARGS", &path)
-            .current_dir("/")
-            .uid(65534)
-            .gid(65534)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = as_another_user(dir.path(), "child_of_another_user", &path);
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut lines = lines.map(Result::unwrap);
         assert!(lines.any(|line| line == "refused"));
@@ -127,6 +139,56 @@ fn another_user_can_neither_write_nor_hold_up_the_writer() {
         drop(process.stdin.take());
         assert!(process.wait().unwrap().success());
     }
+}
+
+/// Run by another user: locks every file of the store's folder that it can open, as soon as it is there.
+#[test]
+fn child_who_locks() {
+    let Some(folder) = common::child_args() else {
+        return;
+    };
+    println!("\nready");
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        loop {
+            for name in std::fs::read_dir(&folder).unwrap().flatten() {
+                if let Ok(file) = File::open(name.path()) {
+                    let _ = try_lock_to_read(&file);
+                    held.push(file);
+                }
+            }
+            held.drain(..held.len().saturating_sub(100));
+        }
+    });
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+}
+
+/// The store's own lock is what stops a second writer where the lock file was removed: nobody gets in before it.
+#[test]
+fn nobody_locks_a_new_generation_before_the_writer() {
+    if !root_or_skip("becoming another user") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let writer = small().mode(0o644).open(&path).unwrap();
+    let mut process = as_another_user(dir.path(), "child_who_locks", dir.path());
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    assert!(lines.any(|line| line == "ready"));
+    let rollovers = std::env::var("ROLLOVERS").map_or(200, |n| n.parse().unwrap());
+    for counter in 0..rollovers {
+        writer
+            .put(KIND, &key(1), &payload(1, counter, 64), b"{}")
+            .unwrap();
+        writer.compact().unwrap();
+        let file = File::open(&path).unwrap();
+        assert!(try_lock_to_read(&file).is_err(), "it is not the writer's");
+    }
+    std::fs::remove_file(path.with_extension("lock")).unwrap();
+    assert_eq!(small().open(&path).err(), Some(WriteError::Locked));
+    drop(process.stdin.take());
+    assert!(process.wait().unwrap().success());
 }
 
 fn header_at(path: &Path) -> Header {
