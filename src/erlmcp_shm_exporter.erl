@@ -280,6 +280,10 @@ heartbeat(#state{writer = Writer, config = Config} = State) ->
         {error, Dead} when Dead =:= closed; Dead =:= failed ->
             %% No heartbeat will mend this writer; a restart opens another, see erlmcp_shm_writer.
             {stop, {writer, Dead}, State};
+        {error, corrupt} = Result ->
+            %% Truncated: to look at figures that are gone would end the node.
+            after_interval(heartbeat, Config),
+            {noreply, observe(heartbeat, Result, State)};
         Result ->
             after_interval(heartbeat, Config),
             {noreply, observe(build, last_build(Writer), observe(heartbeat, Result, State))}

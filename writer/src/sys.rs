@@ -64,6 +64,11 @@ pub fn id_at(path: &Path) -> Result<Option<FileId>, Errno> {
     }
 }
 
+/// Bytes of an open file.
+pub fn length(file: &File) -> Result<u64, Errno> {
+    Ok(fs::fstat(file)?.st_size as u64)
+}
+
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);

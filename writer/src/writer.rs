@@ -287,9 +287,15 @@ impl Writer {
     /// # Errors
     /// [`PathLost`](WriteError::PathLost): the file at the path was removed or replaced. Where it was
     /// merely removed, a new generation is being put there by the time this returns.
+    /// [`Corrupt`](WriteError::Corrupt): somebody truncated the file. No heartbeat is told then, and a put into
+    /// what is gone would be a SIGBUS, the end of this process: stop using this writer.
     pub fn heartbeat(&self) -> Result<(), WriteError> {
         let shared = self.shared();
         let live = shared.live()?;
+        // Before anything in the mapping is touched.
+        if sys::length(&live.file)? < live.header.file_size {
+            return Err(WriteError::Corrupt("somebody truncated the file"));
+        }
         live.words().set_heartbeat(sys::boottime_now());
         if let Some(mut state) = shared.try_lock(Duration::ZERO)
             && let Ok(open) = shared.open(&mut state)

@@ -372,3 +372,25 @@ fn a_writer_used_while_another_panic_unwinds_goes_on() {
     assert!(unwound.is_err());
     writer.put(KIND, b"x", b"", b"{}").unwrap();
 }
+
+/// A writer cannot go on in a file that somebody cut off, and its next store into what is gone would end the
+/// process: the heartbeat says so, and touches nothing.
+#[test]
+fn a_truncated_file_is_noticed_by_the_heartbeat() {
+    for length in [0, 4096, 12_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let writer = small().open(&path).unwrap();
+        writer
+            .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
+            .unwrap();
+        writer.heartbeat().unwrap();
+        let content = fs::read(&path).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(length).unwrap();
+        let noticed = writer.heartbeat().unwrap_err();
+        assert!(matches!(noticed, WriteError::Corrupt(_)), "{noticed}");
+        // Closing the store needs its header.
+        fs::write(&path, content).unwrap();
+    }
+}
