@@ -5,12 +5,9 @@ mod common;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use common::{KIND, key, payload, read, root_or_skip, small};
+use common::{KIND, as_another_user, key, payload, read, root_or_skip, small};
 use erlmcp_shm_layout::{Header, MAX_PROBE, key_hash};
 use erlmcp_shm_reader::{Reader, Verdict};
 use erlmcp_shm_writer::{Kind, WriteError, Writer};
@@ -33,27 +30,6 @@ fn try_lock_to_read(file: &File) -> nix::Result<()> {
         l_pid: 0,
     };
     fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)).map(drop)
-}
-
-/// This executable, run by a user without rights, from a folder that this user can reach.
-fn as_another_user(folder: &Path, test: &str, args: &Path) -> Child {
-    let open_to_all = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder, open_to_all).unwrap();
-    let program = tempfile::tempdir().unwrap();
-    let open_to_all = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(program.path(), open_to_all).unwrap();
-    let copy = program.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    Command::new(&copy)
-        .args(["--exact", test, "--nocapture"])
-        .env("CHILD_ARGS", args)
-        .current_dir("/")
-        .uid(65534)
-        .gid(65534)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
 
 /// Whoever may read the file may hold a read lock on it: one more process of a reader does here.

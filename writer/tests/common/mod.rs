@@ -1,6 +1,8 @@
 //! What the tests share: self-describing payloads, and this executable run again as another process.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -96,4 +98,25 @@ impl Drop for Tmpfs {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
+}
+
+/// This executable, run by a user without rights, from a folder that this user can reach.
+pub fn as_another_user(folder: &Path, test: &str, args: &Path) -> Child {
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder, open_to_all).unwrap();
+    let program = tempfile::tempdir().unwrap();
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(program.path(), open_to_all).unwrap();
+    let copy = program.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    Command::new(&copy)
+        .args(["--exact", test, "--nocapture"])
+        .env("CHILD_ARGS", args)
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
