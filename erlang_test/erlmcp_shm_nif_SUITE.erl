@@ -53,8 +53,13 @@ wrong_terms(Config) ->
         {reader_get, [Reader, resource, <<"k">>]},
         {reader_stats, [Reader]},
         {encode_json, [#{}]},
-        {validate_json, [<<"{}">>]}
+        {validate_json, [<<"{}">>]},
+        {close, [Writer]},
+        {reader_close, [Reader]}
     ],
+    %% A function that is added has to be tried as well.
+    Native = [Function || {Function, _} <- ?N:module_info(exports), Function =/= module_info],
+    ?assertEqual(lists:sort(Native), lists:sort([Function || {Function, _} <- Calls])),
     Tried = [
         begin
             Args = lists:sublist(Right, Position - 1) ++ [Term] ++ lists:nthtail(Position, Right),
@@ -64,7 +69,9 @@ wrong_terms(Config) ->
         Position <- lists:seq(1, length(Right)),
         Term <- Terms,
         %% Any bytes are a path, and a file would be made of them.
-        not (lists:member(Function, [open, reader_open]) andalso Position =:= 1 andalso is_binary(Term))
+        not (lists:member(Function, [open, reader_open]) andalso Position =:= 1 andalso is_binary(Term)),
+        %% Both are needed to the end.
+        not (lists:member(Function, [close, reader_close]) andalso lists:member(Term, [Writer, Reader]))
     ],
     Batches = [[{resource, <<"k">>, <<"v">>, #{}}, Term] || Term <- Terms] ++ [[{invalidate, T, T}] || T <- Terms],
     [sane(put_batch, [Writer, Batch]) || Batch <- Batches],
