@@ -17,10 +17,10 @@ demo: build
 test: setup
 	@scripts/check.sh
 
-# Lookups and puts, beside a floor and ets.
+# Lookups and puts side by side with a floor and with what else one might use; the tables of the README and the plots
+# in docs are made of it. (`cargo bench -p erlmcp-shm-benches` has criterion look at ours and the floor.)
 bench: build
-	cargo bench -p erlmcp-shm-benches
-	escript benches/erlang/put.escript
+	@scripts/bench.sh
 
 # What takes longer: ten thousand kills, many random programs, the long models, Miri where it is installed.
 soak: setup

@@ -1,0 +1,118 @@
+//! Lookups: every peer in turn, round after round, so that a noisy neighbour meets them all.
+
+use std::time::{Duration, Instant};
+
+use erlmcp_shm_benches::{Filled, Floor, Pages, folder};
+use hdrhistogram::Histogram;
+
+use crate::blackboard::{self, Blackboard};
+use crate::lmdb::{self, Lmdb, LmdbKept};
+use crate::mmap_sync::MmapSync;
+use crate::peer::{Fresh, InProcess, Kept, Least, Many, Owned, Peer};
+use crate::results::{Row, histogram, median, note};
+use crate::server::Redis;
+
+/// How long one peer is measured in one round, about.
+const TURN: Duration = Duration::from_millis(4);
+const FLOOR: &str = "the floor";
+
+/// Times lookups one by one.
+pub fn timed(peer: &mut dyn Peer, keys: &[Vec<u8>], order: &[usize], into: &mut Histogram<u64>) {
+    for &i in order {
+        let begun = Instant::now();
+        std::hint::black_box(peer.get(&keys[i]));
+        into.saturating_record(begun.elapsed().as_nanos() as u64);
+    }
+}
+
+/// Every peer at this many keys; with `others` also those that are not ours.
+pub fn run(count: usize, len: usize, rounds: usize, others: bool) {
+    let filled = Filled::new(count, len);
+    let keys = &filled.keys;
+    let scratch = folder();
+    let mut peers: Vec<Box<dyn Peer>> = vec![
+        Box::new(Least(FLOOR, Floor::new(&filled.path, Pages::Small))),
+        Box::new(Least(
+            "the floor on 2 MiB pages",
+            Floor::new(&filled.path, Pages::Huge),
+        )),
+        Box::new(Kept::new(&filled)),
+        Box::new(Many(filled.reader.clone())),
+        Box::new(Fresh(filled.reader.clone())),
+        Box::new(Owned(filled.reader.clone())),
+    ];
+    if others {
+        peers.push(Box::new(InProcess::new(keys, len)));
+        let (env, table) = lmdb::filled(scratch.path(), keys, len);
+        peers.push(Box::new(Lmdb(env.clone(), table)));
+        let kept = env.static_read_txn().expect("a reader's slot");
+        peers.push(Box::new(LmdbKept(kept, table)));
+        peers.push(Box::new(MmapSync::new(scratch.path(), keys, len)));
+        if len == blackboard::VALUE {
+            match Blackboard::new(keys) {
+                Ok(board) => peers.push(Box::new(board)),
+                Err(error) => println!("SKIPPED iceoryx2 blackboard: {error}"),
+            }
+        }
+        match Redis::new(scratch.path(), keys, len) {
+            Ok(redis) => peers.push(Box::new(redis)),
+            Err(error) => println!("SKIPPED Redis: {error}"),
+        }
+    }
+    let order = filled.uniform(64 << 10);
+    // How many lookups a turn holds, by a first try of each.
+    let turns: Vec<_> = peers
+        .iter_mut()
+        .map(|peer| {
+            peer.overlapped(keys, &order[..200]);
+            let each = peer.overlapped(keys, &order[..200]);
+            ((TURN.as_nanos() as f64 / each) as usize).clamp(200, order.len())
+        })
+        .collect();
+    let mut times = vec![(Vec::new(), Vec::new()); peers.len()];
+    let mut spreads: Vec<_> = peers.iter().map(|_| histogram()).collect();
+    for round in 0..rounds {
+        for (i, peer) in peers.iter_mut().enumerate() {
+            let part = &order[round * 977 % (order.len() - turns[i] + 1)..][..turns[i]];
+            // The last one's turn left other things in the caches.
+            peer.overlapped(keys, part);
+            times[i].0.push(peer.overlapped(keys, part));
+            times[i].1.push(peer.dependent(keys, part));
+            timed(&mut **peer, keys, part, &mut spreads[i]);
+        }
+    }
+    let ratios = |of: &[f64], floor: &[f64]| {
+        median(of.iter().zip(floor).map(|(of, floor)| of / floor).collect())
+    };
+    for (i, peer) in peers.iter().enumerate() {
+        let (overlapped, dependent) = &times[i];
+        let row = Row {
+            group: "reads".into(),
+            peer: peer.name().into(),
+            keys: count,
+            value: len,
+            load: "idle".into(),
+            ns: median(overlapped.clone()),
+            ratio: ratios(overlapped, &times[0].0),
+            dependent: median(dependent.clone()),
+            dependent_ratio: ratios(dependent, &times[0].1),
+            ..Row::default()
+        };
+        note(&row.spread(&spreads[i]));
+    }
+}
+
+/// What a clock costs that is asked twice: it is part of every lookup timed by itself.
+pub fn timer() {
+    let mut spread = histogram();
+    for _ in 0..100_000 {
+        let begun = Instant::now();
+        spread.saturating_record(begun.elapsed().as_nanos() as u64);
+    }
+    let row = Row {
+        group: "timer".into(),
+        peer: "the timer itself".into(),
+        ..Row::default()
+    };
+    note(&row.spread(&spread));
+}

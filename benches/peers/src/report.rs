@@ -1,0 +1,267 @@
+//! The tables of the README, between their marks, and the plots in docs.
+
+use std::path::{Path, PathBuf};
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::results::{Row, rows};
+
+type Error = Box<dyn std::error::Error>;
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All of it.
+pub fn run() -> Result<(), Error> {
+    let rows = rows();
+    let readme = project().join("README.md");
+    let mut text = std::fs::read_to_string(&readme)?;
+    splice(&mut text, "peers", &peers(&rows))?;
+    splice(&mut text, "targets", &targets(&rows))?;
+    std::fs::write(readme, text)?;
+    std::fs::create_dir_all(project().join("docs"))?;
+    percentiles(&rows, &project().join("docs/latency.svg"))?;
+    growth(&rows, &project().join("docs/growth.svg"))
+}
+
+/// Puts a table in the place of the one between two marks.
+fn splice(text: &mut String, name: &str, table: &str) -> Result<(), Error> {
+    let (begin, end) = (
+        format!("<!-- {name} -->\n"),
+        format!("<!-- end of {name} -->"),
+    );
+    let from = text.find(&begin).ok_or("no mark")? + begin.len();
+    let to = text.find(&end).ok_or("no mark")?;
+    text.replace_range(from..to, table);
+    Ok(())
+}
+
+fn in_reads(rows: &[Row], keys: usize) -> Vec<&Row> {
+    let wanted = |row: &&Row| row.group == "reads" && row.keys == keys && row.value == 1 << 10;
+    rows.iter().filter(wanted).collect()
+}
+
+fn find<'a>(rows: &'a [Row], group: &str, peer: &str, keys: usize, load: &str) -> Option<&'a Row> {
+    rows.iter().find(|row| {
+        row.group == group
+            && row.peer == peer
+            && (keys == 0 || row.keys == keys)
+            && row.load == load
+    })
+}
+
+fn peers(rows: &[Row]) -> String {
+    let mut table = String::from(
+        "| lookup of 1 KiB among 10,000 keys | ns | x the floor | dependent, ns | x the floor | p50 | p99 | p99.9 |\n|---|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for row in in_reads(rows, 10_000) {
+        table += &format!(
+            "| {} | {:.0} | {:.2} | {:.0} | {:.2} | {} | {} | {} |\n",
+            row.peer,
+            row.ns,
+            row.ratio,
+            row.dependent,
+            row.dependent_ratio,
+            row.p50,
+            row.p99,
+            row.p999
+        );
+    }
+    table += "\n| put of 1 KiB | ns | x its parts |\n|---|--:|--:|\n";
+    for row in rows.iter().filter(|row| row.group == "writes") {
+        table += &format!("| {} | {:.0} | {:.2} |\n", row.peer, row.ns, row.ratio);
+    }
+    table
+}
+
+/// One target: what, the most that the figure may be, and the figure.
+fn targets(rows: &[Row]) -> String {
+    let get = |keys| find(rows, "reads", "erlmcp-shm", keys, "idle");
+    let many = find(rows, "reads", "erlmcp-shm, get_many of 16", 200_000, "idle");
+    let load = |load| find(rows, "load", "erlmcp-shm", 10_000, load);
+    let write = |peer| find(rows, "writes", peer, 0, "idle");
+    let single = write("erlmcp-shm").map(|row| row.ns);
+    let over = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
+    let ms = |what| find(rows, "rollover", what, 0, "rollovers").map(|row| row.p9999 as f64 / 1e6);
+    let figures: [(&str, f64, Option<f64>); 12] = [
+        (
+            "get, overlapped, over the floor on 4 KiB pages",
+            1.15,
+            get(10_000).map(|row| row.ratio),
+        ),
+        (
+            "get, dependent, over the same",
+            1.15,
+            get(10_000).map(|row| row.dependent_ratio),
+        ),
+        (
+            "the better of them with 2 MiB pages",
+            0.9,
+            get(10_000).map(|r| r.ratio.min(r.dependent_ratio)),
+        ),
+        (
+            "the same among 200,000 keys",
+            0.75,
+            get(200_000).map(|r| r.ratio.min(r.dependent_ratio)),
+        ),
+        (
+            "get_many of 16 among 200,000, over single gets",
+            0.5,
+            over(many.map(|r| r.ns), get(200_000).map(|r| r.ns)),
+        ),
+        (
+            "p99.9 under a flat-out writer, over idle",
+            1.2,
+            over(
+                load("flat out").map(|r| r.p999 as f64),
+                load("idle").map(|r| r.p999 as f64),
+            ),
+        ),
+        (
+            "two readers: ns a lookup, over one's",
+            1.0 / 1.9,
+            find(rows, "threads", "erlmcp-shm", 0, "two threads").map(|row| 1.0 / row.ratio),
+        ),
+        (
+            "put from Rust, over its parts",
+            1.3,
+            write("erlmcp-shm").map(|row| row.ratio),
+        ),
+        (
+            "an entry of a batch of 100, over a put",
+            0.5,
+            over(write("erlmcp-shm, batches of 100").map(|r| r.ns), single),
+        ),
+        (
+            "export_resource, over ets:insert",
+            1.5,
+            find(rows, "erlang", "export_resource", 0, "idle").map(|row| row.ratio),
+        ),
+        (
+            "p99.99 of puts during rollovers with 64 MiB live, ms",
+            1.0,
+            ms("put"),
+        ),
+        ("p99.99 of lookups during them, ms", 1.0, ms("lookup")),
+    ];
+    let mut table = String::from("| target | at most | measured | |\n|---|--:|--:|---|\n");
+    for (what, most, figure) in figures {
+        let (figure, met) = match figure {
+            Some(figure) => (
+                format!("{figure:.2}"),
+                if figure <= most { "met" } else { "missed" },
+            ),
+            None => ("-".into(), "not measured"),
+        };
+        table += &format!("| {what} | {most:.2} | {figure} | {met} |\n");
+    }
+    table
+}
+
+const COLOURS: [RGBColor; 3] = [
+    RGBColor(0x2b, 0x6c, 0xb0),
+    RGBColor(0xdd, 0x8b, 0x2f),
+    RGBColor(0xb8, 0x32, 0x32),
+];
+
+/// Percentiles by peer: a group of three bars each, on a logarithmic axis.
+fn percentiles(rows: &[Row], path: &Path) -> Result<(), Error> {
+    let rows = in_reads(rows, 10_000);
+    let area = SVGBackend::new(path, (900, 60 + 46 * rows.len() as u32)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let most = rows.iter().map(|row| row.p999).max().unwrap_or(1) as f64 * 2.0;
+    let title = "A lookup of 1 KiB among 10,000 keys, timed one by one";
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(220)
+        .build_cartesian_2d((10f64..most).log_scale(), 0f64..rows.len() as f64)?;
+    let names: Vec<_> = rows.iter().rev().map(|row| row.peer.clone()).collect();
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .y_labels(0)
+        .x_desc("ns, logarithmic; the timer's own 20 to 30 ns are in it")
+        .draw()?;
+    for (i, name) in names.iter().enumerate() {
+        let (x, y) = chart.backend_coord(&(10.0, i as f64 + 0.5));
+        let right = Pos::new(HPos::Right, VPos::Center);
+        let style = ("sans-serif", 14).into_font().color(&BLACK).pos(right);
+        area.draw(&Text::new(name.clone(), (x - 8, y), style))?;
+    }
+    for (k, percent) in ["p50", "p99", "p99.9"].into_iter().enumerate() {
+        let colour = COLOURS[k];
+        let bars = rows.iter().rev().enumerate().map(|(i, row)| {
+            let of = [row.p50, row.p99, row.p999][k] as f64;
+            let bottom = i as f64 + 0.85 - 0.25 * (k + 1) as f64;
+            Rectangle::new([(10.0, bottom), (of, bottom + 0.22)], colour.filled())
+        });
+        chart
+            .draw_series(bars)?
+            .label(percent)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .border_style(BLACK)
+        .background_style(WHITE)
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
+/// The cost of a lookup by the number of keys.
+fn growth(rows: &[Row], path: &Path) -> Result<(), Error> {
+    let area = SVGBackend::new(path, (900, 460)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let lines = ["erlmcp-shm", "erlmcp-shm, get_many of 16", "the floor"];
+    let points = |peer: &str| {
+        let of = |row: &&Row| row.group == "reads" && row.peer == peer;
+        let mut points: Vec<_> = rows
+            .iter()
+            .filter(of)
+            .map(|row| (row.keys as f64, row.ns))
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    };
+    let most = lines
+        .iter()
+        .flat_map(|peer| points(peer))
+        .map(|(_, ns)| ns)
+        .fold(0.0, f64::max);
+    let mut chart = ChartBuilder::on(&area)
+        .caption(
+            "What a lookup of 1 KiB costs, by the number of keys",
+            ("sans-serif", 20),
+        )
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
+        .build_cartesian_2d((80f64..300_000f64).log_scale(), 0f64..most * 1.15)?;
+    chart
+        .configure_mesh()
+        .x_desc("keys, logarithmic")
+        .y_desc("ns a lookup, overlapped")
+        .x_label_formatter(&|keys| format!("{keys:.0}"))
+        .draw()?;
+    for (peer, colour) in lines.into_iter().zip(COLOURS) {
+        chart
+            .draw_series(LineSeries::new(points(peer), colour.stroke_width(2)).point_size(4))?
+            .label(peer)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .border_style(BLACK)
+        .background_style(WHITE)
+        .draw()?;
+    area.present()?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Measures ours beside its peers, in one run of a few minutes, and puts the figures into the README and docs/. Wants a
+# machine with nothing else to do. Redis is installed where it can be; without it, its row is left out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if ! command -v redis-server >/dev/null && command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
+  apt-get -q update || true
+  DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends redis-server ||
+    echo 'bench: no redis-server to be had'
+fi
+
+run() { cargo run --quiet --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers -- "$1"; }
+
+run reads
+run writes
+run rollover
+escript benches/erlang/put.escript
+run report
