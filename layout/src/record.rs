@@ -165,6 +165,26 @@ impl<'a> Record<'a> {
     /// # Panics
     /// If `out` has another length.
     pub fn write(&self, out: &mut [u8]) {
+        self.fill(out);
+        Self::sign(out);
+    }
+
+    /// The first half of [`write`](Self::write): all but the checksum.
+    ///
+    /// ```
+    /// # use erlmcp_shm_layout::{Kind, Record};
+    /// # let record = Record { kind: Kind::Resource, version: 1, tombstone: false,
+    /// #     attributes: Default::default(), key: b"file:///a", data: b"hello", metadata: b"{}" };
+    /// let mut bytes = vec![0; record.shape().total as usize];
+    /// record.fill(&mut bytes);
+    /// assert!(Record::read(&bytes).is_none());
+    /// Record::sign(&mut bytes);
+    /// assert_eq!(Record::read(&bytes).unwrap(), record);
+    /// ```
+    ///
+    /// # Panics
+    /// If `out` has another length than [`RecordShape::total`].
+    pub fn fill(&self, out: &mut [u8]) {
         let shape = self.shape();
         assert_eq!(out.len() as u64, shape.total);
         let (entry, key) = (shape.entry as usize, shape.key as usize);
@@ -184,6 +204,13 @@ impl<'a> Record<'a> {
         out[metadata - 4..metadata].copy_from_slice(&(self.metadata.len() as u32).to_be_bytes());
         out[metadata..shape.end as usize].copy_from_slice(self.metadata);
         out[shape.end as usize..].fill(0);
+    }
+
+    /// The second half of [`write`](Self::write): the checksum of what [`fill`](Self::fill) wrote.
+    ///
+    /// # Panics
+    /// If `out` is shorter than [`RECORD_HEADER`].
+    pub fn sign(out: &mut [u8]) {
         let sum = checksum(&out[LENGTH..]);
         out[..LENGTH].copy_from_slice(&sum.to_le_bytes());
     }

@@ -4,8 +4,9 @@
 //!
 //! A publish is: the record's bytes (plain stores into a claim), then the slot's latch, whose fence
 //! and Release store (W1, W3 in [`erlmcp_shm_layout::latch`]) order them before the sequence that a
-//! reader acquires. The statistics and the change counter follow; a reader that sees a count finds
-//! the publish it counts, and a writer killed in between has published the entry all the same.
+//! reader acquires. The statistics and the change counter follow, of a batch once for each hold of the
+//! lock; a reader that sees a count finds the publish it counts, and a writer killed in between has
+//! published the entry all the same.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use erlmcp_shm_layout::{
-    Header, HeaderWords, Index, Kind, Probe, Record, RecordShape, Slot, SlotValue, State, Stats,
-    header, key_hash,
+    HEADER_SIZE, Header, HeaderWords, Index, Kind, Probe, Record, RecordShape, SLOT_SIZE, Slot,
+    SlotValue, State, Stats, header, key_hash,
 };
 use rustix::thread::futex;
 
@@ -162,7 +163,7 @@ impl Mapped {
     /// The slot index.
     pub fn index(&self) -> Index<'_> {
         let words = self.header.index_size() as usize / 8;
-        let words = self.region.words(erlmcp_shm_layout::HEADER_SIZE, words);
+        let words = self.region.words(HEADER_SIZE, words);
         header::index(words.as_chunks().0)
     }
 
@@ -202,24 +203,45 @@ impl Mapped {
         log <= self.header.file_size && slots <= self.header.slot_count / 2
     }
 
-    /// Whether a record can surely be published, whatever the key's slot says: as a new key it would
-    /// be, and the index has a place. Starts to fetch the old record's key, to be compared later.
-    pub fn foresee(&self, stats: &Stats, limits: &Limits, record: &Record<'_>, hash: u64) -> bool {
+    /// Starts to fetch the home slot of a hash.
+    pub fn fetch_home(&self, hash: u64) {
+        let home = hash & (self.header.slot_count - 1);
+        self.region
+            .prefetch((HEADER_SIZE as u64) + home * SLOT_SIZE as u64);
+    }
+
+    /// Starts to fetch the key of the record that a put of this one replaces, to be compared later.
+    pub fn fetch_old_key(&self, kind: Kind, key: &[u8], hash: u64) {
         let fetch = |v: &SlotValue| {
             self.region.prefetch(v.record + RecordShape::of(v).key);
             true
         };
-        let len = record.key.len() as u16;
-        let probe = self.index().probe(hash, record.kind, len, fetch);
-        let reachable = !matches!(probe, Ok(Probe::Exhausted) | Err(_));
+        // Whatever is wrong with the index, the place that is looked for next tells.
+        let _ = self.index().probe(hash, kind, key.len() as u16, fetch);
+    }
+
+    /// Whether a record has room, whatever the key's slot says: as a new key it would have. (That the
+    /// index has a place for it within reach is not asked here.)
+    pub fn has_room(&self, stats: &Stats, limits: &Limits, record: &Record<'_>) -> bool {
         let as_new = Place {
-            hash,
+            hash: 0,
             slot: None,
             old: None,
         };
         let after = as_new.after(stats, record);
         let admitted = limits.admit(stats, &after, record.shape().total);
-        reachable && admitted && self.fits(&after, &Pending::default())
+        admitted && self.fits(&after, &Pending::default())
+    }
+
+    /// Appends a record while what its place takes is fetched: the slot during the copying, the old key
+    /// during the checksum. For the caller to publish, or to retract where there is no place.
+    pub fn append_early(&self, record: &Record<'_>, hash: u64) -> Claim<'_> {
+        let total = record.shape().total;
+        let mut claim = self.region.claim(total).expect("room was checked");
+        record.fill(claim.bytes());
+        self.fetch_old_key(record.kind, record.key, hash);
+        Record::sign(claim.bytes());
+        claim
     }
 
     /// Appends a record, for the caller to publish.

@@ -157,18 +157,19 @@ pub struct Open {
 
 impl State {
     /// Publishes one change, into the generation being built as well. Everything is checked before
-    /// the first byte is written, so a change that failed cannot come back in a recovery.
+    /// the first byte is written, so a change that failed cannot come back in a recovery. The caller
+    /// [announces](Self::announce) it before it lets go of the lock.
     pub fn apply(&mut self, op: &Op<'_>, limits: &Limits) -> Result<Step, WriteError> {
         let Open { current, build, .. } = self.open.as_mut().ok_or(WriteError::Closed)?;
         let Generation { map, stats } = current;
         let (kind, key) = op.key();
         let hash = map.hash(kind, key);
+        map.fetch_home(hash);
         let record = op.record(self.version + 1);
-        // Where nothing can go wrong any more, the record is written while the old one's key is still
-        // on its way from memory.
-        let early = !record.tombstone && build.is_none();
-        let early =
-            (early && map.foresee(stats, limits, &record, hash)).then(|| map.append(&record));
+        // Where there is room in any case, the record is written while its slot and the old one's key are
+        // on their way from memory: those misses are most of what a put costs.
+        let early = !record.tombstone && build.is_none() && map.has_room(stats, limits, &record);
+        let early = early.then(|| map.append_early(&record, hash));
         let place = map.place(kind, key, hash);
         if record.tombstone && place.live().is_none() {
             return Ok(Step::Done(None));
@@ -181,7 +182,7 @@ impl State {
         };
         let claim = match early {
             Some(claim) if place.is_reachable() => claim,
-            // Two keys of one hash, and the index is full there.
+            // The index is full there.
             Some(claim) => {
                 claim.retract();
                 return Ok(Step::NoRoom(demand));
@@ -212,8 +213,35 @@ impl State {
         *stats = after;
         self.version = record.version;
         self.changes += 1;
-        current.announce(self.changes);
         Ok(Step::Done(Some(record.version)))
+    }
+
+    /// Starts to fetch the slot of a change to come.
+    pub fn fetch_slot(&self, op: &Op<'_>) {
+        self.fetch(op, Mapped::fetch_home);
+    }
+
+    /// Starts to fetch the key that a change to come replaces, by its slot.
+    pub fn fetch_old_key(&self, op: &Op<'_>) {
+        self.fetch(op, |map, hash| {
+            let (kind, key) = op.key();
+            map.fetch_old_key(kind, key, hash);
+        });
+    }
+
+    fn fetch(&self, op: &Op<'_>, what: impl Fn(&Mapped, u64)) {
+        if let Some(open) = &self.open {
+            let (kind, key) = op.key();
+            let map = &open.current.map;
+            what(map, map.hash(kind, key));
+        }
+    }
+
+    /// Makes the figures of what was changed visible, and the change counter.
+    pub fn announce(&self) {
+        if let Some(open) = &self.open {
+            open.current.announce(self.changes);
+        }
     }
 
     /// Whether a build should begin although nobody waits for one.

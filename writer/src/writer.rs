@@ -131,9 +131,7 @@ impl Writer {
             metadata,
             attributes,
         };
-        op.check(&self.shared().limits)?;
-        let version = self.wait_for(&mut self.shared().lock(), &op)?;
-        Ok(version.expect("a put makes a version"))
+        Ok(self.alone(&op)?.expect("a put makes a version"))
     }
 
     /// [`put_with`](Self::put_with) that does not wait: neither longer than `patience` for the lock,
@@ -165,9 +163,7 @@ impl Writer {
     /// # Errors
     /// A key of a wrong length, and a writer that is closed or failed; never for want of room.
     pub fn delete(&self, kind: Kind, key: &[u8]) -> Result<Option<u64>, WriteError> {
-        let op = Op::Delete { kind, key };
-        op.check(&self.shared().limits)?;
-        self.wait_for(&mut self.shared().lock(), &op)
+        self.alone(&Op::Delete { kind, key })
     }
 
     /// [`delete`](Self::delete) that waits for the lock no longer than `patience`.
@@ -190,15 +186,38 @@ impl Writer {
         for (index, op) in ops.iter().enumerate() {
             op.check(&self.shared().limits).map_err(at(index))?;
         }
-        let mut ops = ops.iter().enumerate().peekable();
-        while ops.peek().is_some() {
+        let mut done = 0;
+        while done < ops.len() {
             let mut state = self.shared().lock();
-            let mut bytes = 0;
-            while let Some((index, op)) = ops.next_if(|_| bytes < BATCH_HOLD) {
-                self.wait_for(&mut state, op).map_err(at(index))?;
-                bytes += op.record_bytes();
-            }
+            let result = self.hold(&mut state, ops, &mut done);
+            // Also of a batch that ended half way.
+            self.settle(&mut state);
             state.unlock_fair();
+            result.map_err(at(done))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the changes from `done` on, as many as one hold of the lock may take.
+    fn hold(
+        &self,
+        state: &mut Locked<'_>,
+        ops: &[Op<'_>],
+        done: &mut usize,
+    ) -> Result<(), WriteError> {
+        let mut bytes = 0;
+        while *done < ops.len() && bytes < BATCH_HOLD {
+            // Their misses overlap with the changes before them.
+            if let Some(op) = ops.get(*done + 2) {
+                state.fetch_slot(op);
+            }
+            if let Some(op) = ops.get(*done + 1) {
+                state.fetch_old_key(op);
+            }
+            let op = &ops[*done];
+            self.wait_for(state, op)?;
+            bytes += op.record_bytes();
+            *done += 1;
         }
         Ok(())
     }
@@ -210,7 +229,10 @@ impl Writer {
             return Ok(Attempt::Busy);
         };
         match self.step(&mut state, op)? {
-            Step::Done(version) => Ok(Attempt::Done(version)),
+            Step::Done(version) => {
+                self.settle(&mut state);
+                Ok(Attempt::Done(version))
+            }
             Step::NoRoom(demand) => {
                 self.ask_for_build(&mut state, demand);
                 Ok(Attempt::Busy)
@@ -218,17 +240,32 @@ impl Writer {
         }
     }
 
-    /// One try to make the change, and the next build begun if it is due.
+    /// One try to make the change.
     fn step(&self, state: &mut State, op: &Op<'_>) -> Result<Step, WriteError> {
         let shared = self.shared();
         shared.open(state)?;
-        let step = state.apply(op, &shared.limits)?;
+        state.apply(op, &shared.limits)
+    }
+
+    /// Before the lock is let go of after changes: their figures become visible, and the next build is
+    /// begun if it is due.
+    fn settle(&self, state: &mut State) {
+        let shared = self.shared();
+        state.announce();
         let building = shared.building.load(Ordering::Relaxed);
         if !building && state.build_is_due(&shared.limits) {
             state.request = Some(Demand::default());
             shared.work.notify_one();
         }
-        Ok(step)
+    }
+
+    /// One change in a hold of the lock of its own.
+    fn alone(&self, op: &Op<'_>) -> Result<Option<u64>, WriteError> {
+        op.check(&self.shared().limits)?;
+        let mut state = self.shared().lock();
+        let version = self.wait_for(&mut state, op)?;
+        self.settle(&mut state);
+        Ok(version)
     }
 
     /// Asks for a build, unless one is under way that may serve.
@@ -246,6 +283,8 @@ impl Writer {
                 Step::Done(version) => return Ok(version),
                 Step::NoRoom(demand) => demand,
             };
+            // What came before in a batch, for the lock is let go of.
+            state.announce();
             let wanted = state.builds_ended + 1;
             self.ask_for_build(state, demand);
             self.wait_for_build(state, wanted)?;
