@@ -20,3 +20,5 @@ printf '\n== loom, the long models\n'
 scripts/loom.sh --long
 printf '\n== Miri\n'
 scripts/miri.sh
+printf '\n== AddressSanitizer\n'
+scripts/asan.sh

@@ -37,6 +37,10 @@ enum Owner {
     Reserved { start: NonNull<u8>, len: usize },
     /// A mapping wherever the kernel put it.
     Plain(#[allow(dead_code, reason = "held for its drop")] memmap2::MmapRaw),
+    /// Memory of the process's own, of exactly the region's length, so that tools which see every
+    /// access also see one past the end.
+    #[cfg(test)]
+    Heap(std::alloc::Layout),
 }
 
 // SAFETY: the pointer is to shared memory, not to anything bound to a thread, and every access
@@ -68,6 +72,21 @@ impl Region {
             frontier: AtomicU64::new(claimed),
             owner,
         })
+    }
+
+    /// `len` zeroed bytes without a file.
+    #[cfg(test)]
+    fn heap(len: usize, claimed: u64) -> Self {
+        assert!(len >= HEADER_SIZE);
+        let layout = std::alloc::Layout::from_size_align(len, 4096).expect("a small region");
+        // SAFETY: the size is not zero (asserted above).
+        let start = unsafe { std::alloc::alloc_zeroed(layout) };
+        Self {
+            base: NonNull::new(start).expect("memory"),
+            len,
+            frontier: AtomicU64::new(claimed),
+            owner: Owner::Heap(layout),
+        }
     }
 
     /// The words of header or index: `count` of them from the byte `offset` on.
@@ -205,6 +224,11 @@ fn drop_reservation(owner: &Owner) {
 impl Drop for Region {
     fn drop(&mut self) {
         drop_reservation(&self.owner);
+        #[cfg(test)]
+        if let Owner::Heap(layout) = self.owner {
+            // SAFETY: allocated with this layout, freed once, and nothing borrows from it any more.
+            unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
+        }
     }
 }
 
@@ -239,5 +263,75 @@ impl Claim<'_> {
         self.bytes().fill(0);
         let before = self.region.frontier.swap(self.offset, Ordering::Relaxed);
         assert_eq!(before, end, "only the latest claim can be given back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: u64 = HEADER_SIZE as u64 + 64;
+
+    /// An odd length: the last byte is the region's, the one after it nobody's.
+    fn region(log: u64) -> Region {
+        Region::heap((LOG + log) as usize, LOG)
+    }
+
+    #[test]
+    fn claims_are_disjoint_and_end_with_the_region() {
+        let region = region(101);
+        let (mut a, mut b) = (region.claim(40).unwrap(), region.claim(61).unwrap());
+        assert!(region.claim(1).is_none());
+        assert!(region.claim(u64::MAX).is_none());
+        b.bytes().fill(2);
+        a.bytes().fill(1);
+        let (a, b) = (a.seal(), b.seal());
+        assert_eq!((a, b), (LOG, LOG + 40));
+        assert_eq!(region.sealed(a, 40), [1; 40]);
+        assert_eq!(region.sealed(b, 61), [2; 61]);
+    }
+
+    #[test]
+    fn a_retracted_claim_is_zero_and_can_be_claimed_again() {
+        let region = region(101);
+        let mut claim = region.claim(101).unwrap();
+        claim.bytes().fill(7);
+        claim.retract();
+        let mut again = region.claim(101).unwrap();
+        assert_eq!(again.bytes(), [0; 101]);
+        assert_eq!(again.seal(), LOG);
+    }
+
+    #[test]
+    fn claims_of_two_threads_do_not_overlap() {
+        let region = region(64 * 8);
+        std::thread::scope(|scope| {
+            for mark in 1..=2u8 {
+                let region = &region;
+                scope.spawn(move || {
+                    while let Some(mut claim) = region.claim(8) {
+                        claim.bytes().fill(mark);
+                        let at = claim.seal();
+                        assert_eq!(region.sealed(at, 8), [mark; 8]);
+                    }
+                });
+            }
+        });
+        let log = region.sealed(LOG, 64 * 8);
+        assert!(log.chunks(8).all(|c| c == [1; 8] || c == [2; 8]));
+    }
+
+    #[test]
+    fn words_share_the_bytes_that_the_header_has() {
+        let region = region(0);
+        region.header_words()[3].store(9, Ordering::Relaxed);
+        assert_eq!(region.words(24, 1)[0].load(Ordering::Relaxed), 9);
+        assert!(region.claim(1).is_none());
+    }
+
+    #[test]
+    #[should_panic]
+    fn bytes_that_nobody_claimed_cannot_be_read() {
+        region(8).sealed(LOG, 8);
     }
 }
