@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use erlmcp_shm_benches::{Filled, key, touch};
+use erlmcp_shm_layout::Header;
 use erlmcp_shm_reader::{Kind, Reader};
 
 use crate::results::{Row, note};
@@ -86,19 +87,25 @@ pub fn run(count: usize, len: usize) {
     }
 }
 
-/// What an entry takes in the file beside its key, its value and its metadata: its part of the index, the record's own
-/// fields, and what alignment adds.
+/// What an entry takes in the file beside its key, its value and its metadata: the fields and the alignment of its record;
+/// and its part of the index, which is made for the whole room that a store is opened with.
 pub fn memory(count: usize, len: usize) {
     let filled = Filled::new(count, len);
     let payload: usize = filled.keys.iter().map(|key| key.len() + len + 2).sum();
-    let taken = filled.writer.stats().stats.log_tail as usize;
-    note(&Row {
-        group: "memory".into(),
-        peer: "erlmcp-shm".into(),
-        keys: count,
-        value: len,
-        load: "idle".into(),
-        bytes: (taken - payload) as f64 / count as f64,
-        ..Row::default()
-    });
+    let file = std::fs::read(&filled.path).expect("it is there");
+    let log = Header::decode(&file, file.len() as u64)
+        .expect("a store")
+        .log_offset() as usize;
+    let tail = filled.writer.stats().stats.log_tail as usize;
+    for (part, bytes) in [("record", tail - log - payload), ("index", log)] {
+        note(&Row {
+            group: "memory".into(),
+            peer: part.into(),
+            keys: count,
+            value: len,
+            load: "idle".into(),
+            bytes: bytes as f64 / count as f64,
+            ..Row::default()
+        });
+    }
 }

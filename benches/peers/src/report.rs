@@ -172,7 +172,10 @@ fn sizes(rows: &[Row]) -> String {
     }
     table += "\n| bytes of an entry over its payload | |\n|---|--:|\n";
     for row in rows.iter().filter(|row| row.group == "memory") {
-        table += &format!("| {} x {} B | {:.0} |\n", row.keys, row.value, row.bytes);
+        table += &format!(
+            "| {}, {} x {} B | {:.0} |\n",
+            row.peer, row.keys, row.value, row.bytes
+        );
     }
     table += "\n| what pages give here: dependent reads | ns | x 4 KiB pages |\n|---|--:|--:|\n";
     for row in rows.iter().filter(|row| row.group == "pages") {
