@@ -36,6 +36,10 @@ fn main() {
         }
         // What `reads` leaves out.
         ["more"] => {
+            processes::run(10_000, 1 << 10);
+            for count in [1_000, 100_000, 1_000_000] {
+                processes::memory(count, 1 << 10);
+            }
             for order in [Order::Uniform, Order::Zipf] {
                 for len in [64, 1 << 10, 16 << 10] {
                     for count in [100, 10_000, 200_000] {
@@ -48,10 +52,6 @@ fn main() {
             }
             for count in [1_000, 1_000_000] {
                 reads::run(count, 1 << 10, Order::Uniform, 11, false);
-            }
-            processes::run(10_000, 1 << 10);
-            for count in [1_000, 100_000, 1_000_000] {
-                processes::memory(count, 1 << 10);
             }
         }
         ["writes"] => {

@@ -132,7 +132,10 @@ fn beside(rows: &[Row]) -> String {
         );
     }
     for row in group("rollover").filter(|row| row.p50 == 0) {
-        table += &format!("\n{}: {:.2} ms.\n", row.peer, row.ns / 1e6);
+        table += &format!(
+            "\nA rollover with 64 MiB live takes {:.2} ms for each of them.\n",
+            row.ns / 1e6
+        );
     }
     table
 }
@@ -228,7 +231,7 @@ fn targets(rows: &[Row]) -> String {
             load("flat out").map(|row| row.ratio),
         ),
         (
-            "two readers: ns a lookup, over one's",
+            "two readers: ns a lookup of both together, over one's",
             1.0 / 1.9,
             find(rows, "threads", "erlmcp-shm", 0, "two threads").map(|row| 1.0 / row.ratio),
         ),
@@ -293,7 +296,10 @@ fn percentiles(rows: &[Row], path: &Path) -> Result<(), Error> {
         .disable_y_mesh()
         .disable_y_axis()
         .y_labels(0)
-        .x_desc("ns, logarithmic; the timer's own 20 to 30 ns are in it")
+        .x_desc(
+            "ns, logarithmic; the timer's own 20 to 30 ns are in it; get_many here with one key",
+        )
+        .x_label_formatter(&|ns| format!("{ns:.0}"))
         .draw()?;
     for (i, name) in names.iter().enumerate() {
         let (x, y) = chart.backend_coord(&(10.0, i as f64 + 0.5));
@@ -365,6 +371,7 @@ fn growth(rows: &[Row], path: &Path) -> Result<(), Error> {
         .x_desc("keys, logarithmic")
         .y_desc("ns a lookup, overlapped")
         .x_label_formatter(&|keys| format!("{keys:.0}"))
+        .y_label_formatter(&|ns| format!("{ns:.0}"))
         .draw()?;
     for (peer, colour) in lines.into_iter().zip(COLOURS) {
         chart
