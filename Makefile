@@ -1,4 +1,4 @@
-.PHONY: build setup demo test bench soak clean
+.PHONY: build setup demo test bench bench-full soak clean
 
 # The Rust programs, in target/release, and the OTP application, in _build.
 build: setup
@@ -21,6 +21,10 @@ test: setup
 # in docs are made of it. (`cargo bench -p erlmcp-shm-benches` has criterion look at ours and the floor.)
 bench: build
 	@scripts/bench.sh
+
+# The same, and other sizes of values, more keys, a skewed order, and many reader processes.
+bench-full: build
+	@scripts/bench.sh full
 
 # What takes longer: ten thousand kills, many random programs, the long models, Miri where it is installed.
 soak: setup

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures ours beside its peers, in one run of a few minutes, and puts the figures into the README and docs/. Wants a
 # machine with nothing else to do. Redis is installed where it can be; without it, its row is left out.
+# `bench.sh full` takes longer: it also has other sizes, more keys, a skewed order and many reader processes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,6 +14,9 @@ fi
 run() { cargo run --quiet --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers -- "$1"; }
 
 run reads
+if [[ ${1:-} == full ]]; then
+  run more
+fi
 run writes
 run rollover
 escript benches/erlang/put.escript

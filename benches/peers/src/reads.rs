@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use crate::blackboard::{self, Blackboard};
 use crate::lmdb::{self, Lmdb, LmdbKept};
 use crate::mmap_sync::MmapSync;
+use crate::order::Order;
 use crate::peer::{Fresh, InProcess, Kept, Least, Many, Owned, Peer};
 use crate::results::{Row, histogram, median, note};
 use crate::server::Redis;
@@ -26,7 +27,7 @@ pub fn timed(peer: &mut dyn Peer, keys: &[Vec<u8>], order: &[usize], into: &mut 
 }
 
 /// Every peer at this many keys; with `others` also those that are not ours.
-pub fn run(count: usize, len: usize, rounds: usize, others: bool) {
+pub fn run(count: usize, len: usize, order: Order, rounds: usize, others: bool) {
     let filled = Filled::new(count, len);
     let keys = &filled.keys;
     let scratch = folder();
@@ -48,7 +49,8 @@ pub fn run(count: usize, len: usize, rounds: usize, others: bool) {
         let kept = env.static_read_txn().expect("a reader's slot");
         peers.push(Box::new(LmdbKept(kept, table)));
         peers.push(Box::new(MmapSync::new(scratch.path(), keys, len)));
-        if len == blackboard::VALUE {
+        // Each of its handles is searched for, some 20 us among as many.
+        if len == blackboard::VALUE && count <= 10_000 {
             match Blackboard::new(keys) {
                 Ok(board) => peers.push(Box::new(board)),
                 Err(error) => println!("SKIPPED iceoryx2 blackboard: {error}"),
@@ -59,7 +61,8 @@ pub fn run(count: usize, len: usize, rounds: usize, others: bool) {
             Err(error) => println!("SKIPPED Redis: {error}"),
         }
     }
-    let order = filled.uniform(64 << 10);
+    let asked = order;
+    let order = asked.positions(count, 64 << 10);
     // How many lookups a turn holds, by a first try of each.
     let turns: Vec<_> = peers
         .iter_mut()
@@ -91,6 +94,7 @@ pub fn run(count: usize, len: usize, rounds: usize, others: bool) {
             peer: peer.name().into(),
             keys: count,
             value: len,
+            order: asked,
             load: "idle".into(),
             ns: median(overlapped.clone()),
             ratio: ratios(overlapped, &times[0].0),

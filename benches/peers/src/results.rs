@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::order::Order;
+
 /// One row. Times are in ns; 0 is "not measured".
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Row {
-    /// `reads`, `load`, `writes`, `rollover`, `pages`.
+    /// `reads`, `load`, `threads`, `processes`, `writes`, `rollover`, `pages`, `memory`, `timer`, `erlang`.
     pub group: String,
     /// Who.
     pub peer: String,
@@ -19,6 +21,8 @@ pub struct Row {
     pub keys: usize,
     /// Bytes of a value.
     pub value: usize,
+    /// Which keys are asked for.
+    pub order: Order,
     /// What else went on.
     pub load: String,
     /// One after the other, not waiting for each other: the median of the rounds.
@@ -39,6 +43,8 @@ pub struct Row {
     pub p9999: u64,
     /// The longest one.
     pub max: u64,
+    /// Bytes of an entry over its payload.
+    pub bytes: f64,
 }
 
 impl Row {
@@ -75,11 +81,12 @@ pub fn note(row: &Row) {
         .expect("writable");
     writeln!(file, "{line}").expect("room");
     println!(
-        "{:<9} {:<30} {:>7} x {:<5} {:<12} {:>9.1} ns {:>7.2} x | dependent {:>9.1} ns {:>7.2} x | p50 {:>7} p99 {:>7} p99.9 {:>8} max {:>9}",
+        "{:<9} {:<30} {:>7} x {:<5} {:<7} {:<12} {:>9.1} ns {:>7.2} x | dependent {:>9.1} ns {:>7.2} x | p50 {:>7} p99 {:>7} p99.9 {:>8} max {:>9} | {:.1} bytes",
         row.group,
         row.peer,
         row.keys,
         row.value,
+        format!("{:?}", row.order),
         row.load,
         row.ns,
         row.ratio,
@@ -88,7 +95,8 @@ pub fn note(row: &Row) {
         row.p50,
         row.p99,
         row.p999,
-        row.max
+        row.max,
+        row.bytes
     );
 }
 
