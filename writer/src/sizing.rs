@@ -40,7 +40,7 @@ const fn overhead(slots: u64) -> u64 {
     HEADER_SIZE as u64 + slots * SLOT_SIZE as u64
 }
 
-/// The index that a file of this size gets for its size alone: a sixteenth of it at most.
+/// The index of a first generation, when nothing is known but its size: a sixteenth of it at most.
 const fn slots_by_size(file_size: u64) -> u64 {
     let slots = file_size / 1024;
     if slots <= MIN_SLOTS {
@@ -84,14 +84,14 @@ impl Limits {
     }
 
     /// The next generation: room for four times the live records, within `max_size`, and never less
-    /// than what is live (a store opened with a smaller `max_size` than before stays readable).
+    /// than what is live (a store opened with a smaller `max_size` than before stays readable). Its index
+    /// is for four times the live keys at least, whatever their values' size: how many there are is known.
     pub fn next(&self, live: &Stats, demand: Demand) -> Plan {
         let needed = live.log_needed() + demand.bytes;
         let wanted = 2 * live.live_bytes + needed + demand.bytes;
         let least_slots = least_slots(live.entries + demand.keys);
         let mut slot_count = 2 * least_slots;
         let mut file_size = round_up(overhead(slot_count) + wanted).max(self.size);
-        slot_count = slot_count.max(slots_by_size(file_size));
         if file_size > self.max_size {
             file_size = self.max_size;
             while slot_count > least_slots && overhead(slot_count) + needed > file_size {
