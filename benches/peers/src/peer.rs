@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use erlmcp_shm_benches::{Filled, Floor, touch};
 use erlmcp_shm_reader::{Kind, Reader, View};
+use rustix::thread::disable_transparent_huge_pages;
 
 /// A way to look a value up.
 pub trait Peer {
@@ -38,22 +39,38 @@ pub trait Peer {
 
 /// A lookup through a view that is kept and refreshed, as a loop does it.
 pub struct Kept {
+    name: &'static str,
     reader: Reader,
     view: View,
 }
 
 impl Kept {
-    /// A reader of its own of what is filled.
+    /// As readers are: on 2 MiB pages where the machine has them.
     pub fn new(filled: &Filled) -> Self {
-        let reader = filled.reader.clone();
+        Self::over("erlmcp-shm", filled.reader.clone())
+    }
+
+    /// A reader whose pages were mapped while this process was to have none but small ones. `None` where
+    /// the system does not let one ask for that.
+    pub fn on_small_pages(filled: &Filled) -> Option<Self> {
+        disable_transparent_huge_pages(true).ok()?;
+        let reader = Reader::options().prefault(true).open(&filled.path);
+        disable_transparent_huge_pages(false).expect("as before");
+        Some(Self::over(
+            "erlmcp-shm on 4 KiB pages",
+            reader.expect("filled"),
+        ))
+    }
+
+    fn over(name: &'static str, reader: Reader) -> Self {
         let view = reader.view().expect("current");
-        Self { reader, view }
+        Self { name, reader, view }
     }
 }
 
 impl Peer for Kept {
     fn name(&self) -> &'static str {
-        "erlmcp-shm"
+        self.name
     }
 
     #[inline]

@@ -42,6 +42,9 @@ pub fn run(count: usize, len: usize, order: Order, rounds: usize, others: bool) 
         Box::new(Fresh(filled.reader.clone())),
         Box::new(Owned(filled.reader.clone())),
     ];
+    if let Some(small) = Kept::on_small_pages(&filled) {
+        peers.insert(2, Box::new(small));
+    }
     if others {
         peers.push(Box::new(InProcess::new(keys, len)));
         let (env, table) = lmdb::filled(scratch.path(), keys, len);
@@ -84,6 +87,9 @@ pub fn run(count: usize, len: usize, order: Order, rounds: usize, others: bool) 
             timed(&mut **peer, keys, part, &mut spreads[i]);
         }
     }
+    // By now the reader has touched what it will.
+    let huge = filled.reader.stats().expect("current").huge_page_bytes;
+    println!("{count} x {len}: {huge:?} bytes of the reader's mapping on 2 MiB pages");
     let ratios = |of: &[f64], floor: &[f64]| {
         median(of.iter().zip(floor).map(|(of, floor)| of / floor).collect())
     };

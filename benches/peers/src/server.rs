@@ -12,7 +12,8 @@ use crate::peer::Peer;
 /// A server of our own and a connection to it.
 pub struct Redis {
     connection: Connection,
-    server: Child,
+    /// Held for its drop.
+    _server: Server,
 }
 
 impl Redis {
@@ -33,6 +34,8 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("redis-server: {error}"))?;
+        // Ended with this one, however it comes to an end.
+        let server = Server(server);
         let client = redis::Client::open(format!("unix://{}", socket.display()));
         let client = client.map_err(|error| error.to_string())?;
         let patience = Instant::now() + Duration::from_secs(10);
@@ -43,7 +46,10 @@ impl Redis {
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         };
-        let mut redis = Self { connection, server };
+        let mut redis = Self {
+            connection,
+            _server: server,
+        };
         for (i, key) in keys.iter().enumerate() {
             redis.put(key, &vec![i as u8; len]);
         }
@@ -70,9 +76,11 @@ impl Peer for Redis {
     }
 }
 
-impl Drop for Redis {
+struct Server(Child);
+
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

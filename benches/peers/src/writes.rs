@@ -8,6 +8,7 @@ use erlmcp_shm_benches::{folder, key, touch};
 use erlmcp_shm_layout::{Attributes, Index, Record, key_hash};
 use erlmcp_shm_reader::{Kind, Reader};
 use erlmcp_shm_writer::{Op, Writer};
+use hdrhistogram::Histogram;
 use memmap2::{Advice, MmapMut};
 
 use crate::lmdb;
@@ -37,7 +38,8 @@ impl Parts {
         // SAFETY: a file of our own that nobody else opens.
         let pages = unsafe { MmapMut::map_mut(&file) }.expect("it can be mapped");
         pages.advise(Advice::PopulateWrite).expect("room");
-        let words = (32 << 10) * 8;
+        // As many as the writer's index has, in a store of this size.
+        let words = (64 << 10) * 8;
         let slots = (0..words).map(|_| AtomicU64::new(0)).collect();
         Self { pages, slots }
     }
@@ -104,51 +106,54 @@ pub fn run(rounds: usize) {
         std::thread::sleep(Duration::from_millis(150));
     };
     put();
-    let mut times = [vec![], vec![], vec![]];
+    let (env, table) = lmdb::filled(folder.path(), &keys, LEN);
+    let transactions = |each: usize| {
+        let begun = Instant::now();
+        for keys in keys.chunks(each) {
+            let mut txn = env.write_txn().expect("the only writer");
+            for key in keys {
+                table.put(&mut txn, key, &data).expect("room");
+            }
+            txn.commit().expect("room");
+        }
+        begun.elapsed().as_nanos() as f64 / COUNT as f64
+    };
+    let mut redis = Redis::new(folder.path(), &keys, LEN)
+        .inspect_err(|error| println!("SKIPPED Redis: {error}"))
+        .ok();
+    let mut times = vec![Vec::new(); 6];
     for _ in 0..rounds {
-        times[0].push(Parts::new().run(&keys, &data));
+        let mut parts = Parts::new();
+        settle();
+        times[0].push(parts.run(&keys, &data));
         settle();
         times[1].push(put());
         settle();
         times[2].push(batches());
+        times[3].push(transactions(1));
+        times[4].push(transactions(100));
+        if let Some(redis) = &mut redis {
+            let begun = Instant::now();
+            keys[..COUNT / 10]
+                .iter()
+                .for_each(|key| redis.put(key, &data));
+            times[5].push(begun.elapsed().as_nanos() as f64 / (COUNT / 10) as f64);
+        }
     }
     let names = [
         "the parts of a put",
         "erlmcp-shm",
         "erlmcp-shm, batches of 100",
+        "LMDB, a transaction each",
+        "LMDB, batches of 100",
+        "Redis, unix socket",
     ];
     for (i, name) in names.into_iter().enumerate() {
+        if times[i].is_empty() {
+            continue;
+        }
         let ratios = times[i].iter().zip(&times[0]).map(|(of, parts)| of / parts);
         report(name, median(times[i].clone()), median(ratios.collect()));
-    }
-    let parts = median(times[0].clone());
-    let (env, table) = lmdb::filled(folder.path(), &keys, LEN);
-    let begun = Instant::now();
-    for key in &keys {
-        let mut txn = env.write_txn().expect("the only writer");
-        table.put(&mut txn, key, &data).expect("room");
-        txn.commit().expect("room");
-    }
-    let each = begun.elapsed().as_nanos() as f64 / COUNT as f64;
-    report("LMDB, a transaction each", each, each / parts);
-    let begun = Instant::now();
-    for keys in keys.chunks(100) {
-        let mut txn = env.write_txn().expect("the only writer");
-        for key in keys {
-            table.put(&mut txn, key, &data).expect("room");
-        }
-        txn.commit().expect("room");
-    }
-    let each = begun.elapsed().as_nanos() as f64 / COUNT as f64;
-    report("LMDB, batches of 100", each, each / parts);
-    match Redis::new(folder.path(), &keys, LEN) {
-        Ok(mut redis) => {
-            let begun = Instant::now();
-            keys.iter().for_each(|key| redis.put(key, &data));
-            let each = begun.elapsed().as_nanos() as f64 / COUNT as f64;
-            report("Redis, unix socket", each, each / parts);
-        }
-        Err(error) => println!("SKIPPED Redis: {error}"),
     }
 }
 
@@ -169,6 +174,8 @@ fn report(peer: &str, ns: f64, ratio: f64) {
 /// another thread is as busy.
 pub fn rollovers() {
     let count = (64 << 20) / 1112;
+    // The builder's share of a core in the first run, which somebody else has in the second.
+    let mut share = 0.0;
     let keys: Vec<_> = (0..count).map(key).collect();
     let data = vec![7; LEN];
     for load in ["rollovers", "no rollovers"] {
@@ -196,42 +203,53 @@ pub fn rollovers() {
         }
         let reader = Reader::open(&path).expect("filled");
         let done = AtomicBool::new(false);
-        let (puts, lookups) = std::thread::scope(|scope| {
-            let busy = || {
-                while !rolls && !done.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            };
-            scope.spawn(busy);
-            let looking = scope.spawn(|| {
+        let (begun, before) = (Instant::now(), builders_time());
+        // Puts in one turn and lookups in another: with both measured at once, two cores have three busy threads,
+        // and what is seen is how long the system lets one of them wait.
+        let turn = |looks: bool| {
+            done.store(false, Ordering::Relaxed);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let period = Duration::from_millis(10);
+                    while !rolls && !done.load(Ordering::Relaxed) {
+                        let begun = Instant::now();
+                        while begun.elapsed() < period.mul_f64(share) {
+                            std::hint::spin_loop();
+                        }
+                        std::thread::sleep(period.saturating_sub(begun.elapsed()));
+                    }
+                });
+                let looking = looks.then(|| scope.spawn(|| look(&reader, &keys, &done)));
                 let mut spread = histogram();
-                let mut view = reader.view().expect("current");
-                let mut at = 0;
-                while !done.load(Ordering::Relaxed) {
-                    at = (at + 7919) % count;
+                for i in 0..700_000 {
                     let begun = Instant::now();
-                    view.refresh(&reader).expect("current");
-                    let entry = view.get(Kind::Resource, &keys[at]).expect("readable");
-                    std::hint::black_box(touch(entry.expect("present").data()));
+                    let key = &keys[i * 31 % count];
+                    writer.put(Kind::Resource, key, &data, b"{}").expect("room");
                     spread.saturating_record(begun.elapsed().as_nanos() as u64);
+                    // A node that publishes 100,000 times a second is a busy one.
+                    if looks && i % 100 == 0 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    while !looks && begun.elapsed() < Duration::from_micros(10) {
+                        std::hint::spin_loop();
+                    }
                 }
-                spread
-            });
-            let mut spread = histogram();
-            for i in 0..700_000 {
-                let begun = Instant::now();
-                let key = &keys[i * 31 % count];
-                writer.put(Kind::Resource, key, &data, b"{}").expect("room");
-                spread.saturating_record(begun.elapsed().as_nanos() as u64);
-                // A node that publishes 100,000 times a second is a busy one.
-                while begun.elapsed() < Duration::from_micros(10) {
-                    std::hint::spin_loop();
+                done.store(true, Ordering::Relaxed);
+                match looking {
+                    Some(looking) => looking.join().expect("every lookup succeeds"),
+                    None => spread,
                 }
-            }
-            done.store(true, Ordering::Relaxed);
-            (spread, looking.join().expect("every lookup succeeds"))
-        });
-        println!("{load}: {} generations", writer.stats().generation);
+            })
+        };
+        let (puts, lookups) = (turn(false), turn(true));
+        if rolls {
+            let took = builders_time().saturating_sub(before);
+            share = (took.as_secs_f64() / begun.elapsed().as_secs_f64()).min(1.0);
+        }
+        println!(
+            "{load}: {} generations, {share:.2} of a core",
+            writer.stats().generation
+        );
         for (what, spread) in [("put", puts), ("lookup", lookups)] {
             let row = Row {
                 group: "rollover".into(),
@@ -245,6 +263,37 @@ pub fn rollovers() {
             note(&row.spread(&spread));
         }
     }
+}
+
+/// Lookups without end, until it is.
+fn look(reader: &Reader, keys: &[Vec<u8>], done: &AtomicBool) -> Histogram<u64> {
+    let mut spread = histogram();
+    let mut view = reader.view().expect("current");
+    let mut at = 0;
+    while !done.load(Ordering::Relaxed) {
+        at = (at + 7919) % keys.len();
+        let begun = Instant::now();
+        view.refresh(reader).expect("current");
+        let entry = view.get(Kind::Resource, &keys[at]).expect("readable");
+        std::hint::black_box(touch(entry.expect("present").data()));
+        spread.saturating_record(begun.elapsed().as_nanos() as u64);
+    }
+    spread
+}
+
+/// What the writers' builder threads of this process have had of the processors.
+fn builders_time() -> Duration {
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let ticks = rest.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        // 100 a second on every Linux that there is.
+        name.starts_with("erlmcp-shm-buil")
+            .then(|| Duration::from_millis(10 * ticks))
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
+    tasks.filter_map(of).sum()
 }
 
 /// What 2 MiB pages can give on this machine at all: reads of a byte, each at a place that hangs on the last.
