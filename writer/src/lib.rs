@@ -41,6 +41,7 @@
 
 #![deny(unsafe_code)]
 
+mod batch;
 mod build;
 mod error;
 mod figures;

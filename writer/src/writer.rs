@@ -12,10 +12,8 @@ use parking_lot::Mutex;
 use crate::shared::{Locked, Shared};
 use crate::sizing::Demand;
 use crate::state::{Op, Open, State, Step};
-use crate::{BatchError, Options, Phase, WriteError, WriterStats, build, sys};
+use crate::{Options, Phase, WriteError, WriterStats, build, sys};
 
-/// Bytes of a batch written in one hold of the lock, give or take one record.
-const BATCH_HOLD: u64 = 64 << 10;
 /// Rollovers that one put waits for before it gives up: more means that others fill every one.
 const MAX_WAITS: u32 = 64;
 
@@ -79,7 +77,7 @@ impl Writer {
         }
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
     }
 
@@ -176,52 +174,6 @@ impl Writer {
         self.attempt(&Op::Delete { kind, key }, patience)
     }
 
-    /// Makes several changes, in order, each of which appears atomically. All are checked before
-    /// the first is made.
-    ///
-    /// # Errors
-    /// The position of the change that failed, and why. See [`BatchError`] for what was written.
-    pub fn put_batch(&self, ops: &[Op<'_>]) -> Result<(), BatchError> {
-        let at = |index| move |error| BatchError { index, error };
-        for (index, op) in ops.iter().enumerate() {
-            op.check(&self.shared().limits).map_err(at(index))?;
-        }
-        let mut done = 0;
-        while done < ops.len() {
-            let mut state = self.shared().lock();
-            let result = self.hold(&mut state, ops, &mut done);
-            // Also of a batch that ended half way.
-            self.settle(&mut state);
-            state.unlock_fair();
-            result.map_err(at(done))?;
-        }
-        Ok(())
-    }
-
-    /// Makes the changes from `done` on, as many as one hold of the lock may take.
-    fn hold(
-        &self,
-        state: &mut Locked<'_>,
-        ops: &[Op<'_>],
-        done: &mut usize,
-    ) -> Result<(), WriteError> {
-        let mut bytes = 0;
-        while *done < ops.len() && bytes < BATCH_HOLD {
-            // Their misses overlap with the changes before them.
-            if let Some(op) = ops.get(*done + 2) {
-                state.fetch_slot(op);
-            }
-            if let Some(op) = ops.get(*done + 1) {
-                state.fetch_old_key(op);
-            }
-            let op = &ops[*done];
-            self.wait_for(state, op)?;
-            bytes += op.record_bytes();
-            *done += 1;
-        }
-        Ok(())
-    }
-
     fn attempt(&self, op: &Op<'_>, patience: Duration) -> Result<Attempt<Option<u64>>, WriteError> {
         let shared = self.shared();
         op.check(&shared.limits)?;
@@ -249,7 +201,7 @@ impl Writer {
 
     /// Before the lock is let go of after changes: their figures become visible, and the next build is
     /// begun if it is due.
-    fn settle(&self, state: &mut State) {
+    pub(crate) fn settle(&self, state: &mut State) {
         let shared = self.shared();
         state.announce();
         let building = shared.building.load(Ordering::Relaxed);
@@ -277,7 +229,11 @@ impl Writer {
     }
 
     /// Makes the change, waiting for as many rollovers as it takes.
-    fn wait_for(&self, state: &mut Locked<'_>, op: &Op<'_>) -> Result<Option<u64>, WriteError> {
+    pub(crate) fn wait_for(
+        &self,
+        state: &mut Locked<'_>,
+        op: &Op<'_>,
+    ) -> Result<Option<u64>, WriteError> {
         for _ in 0..MAX_WAITS {
             let demand = match self.step(state, op)? {
                 Step::Done(version) => return Ok(version),

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use common::{KIND, child, child_args, key, payload};
+use common::{KIND, change, child, child_args, key, payload};
 use erlmcp_shm_reader::{Reader, Verdict};
-use erlmcp_shm_writer::{Op, WriteError, Writer};
+use erlmcp_shm_writer::{WriteError, Writer};
 
 /// Threads that write side by side, and the keys of each.
 const THREADS: usize = 3;
@@ -44,22 +44,9 @@ fn act(writer: &Writer, deed: &[(u64, Option<Vec<u8>>)]) {
         }
         batch => {
             let changes = keys.iter().zip(batch);
-            let ops: Vec<_> = changes.map(|(key, (_, data))| op(key, data)).collect();
+            let ops: Vec<_> = changes.map(|(key, (_, data))| change(key, data)).collect();
             writer.put_batch(&ops).unwrap();
         }
-    }
-}
-
-fn op<'a>(key: &'a [u8], data: &'a Option<Vec<u8>>) -> Op<'a> {
-    match data {
-        None => Op::Delete { kind: KIND, key },
-        Some(data) => Op::Put {
-            kind: KIND,
-            key,
-            data,
-            metadata: b"{}",
-            attributes: Default::default(),
-        },
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use erlmcp_shm_reader::{Entry, Kind, Reader};
-use erlmcp_shm_writer::{Options, Writer};
+use erlmcp_shm_writer::{Op, Options, Writer};
 
 pub const KIND: Kind = Kind::Resource;
 
@@ -119,4 +119,18 @@ pub fn as_another_user(folder: &Path, test: &str, args: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// A put of these bytes; without any, a delete.
+pub fn change<'a>(key: &'a [u8], data: &'a Option<Vec<u8>>) -> Op<'a> {
+    match data {
+        None => Op::Delete { kind: KIND, key },
+        Some(data) => Op::Put {
+            kind: KIND,
+            key,
+            data,
+            metadata: b"{}",
+            attributes: Default::default(),
+        },
+    }
 }

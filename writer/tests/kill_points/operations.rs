@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 
-use erlmcp_shm_writer::{Op, Options, Recover, Writer};
+use erlmcp_shm_writer::{Options, Recover, Writer};
 
-use super::common::{KIND, key, payload};
+use super::common::{KIND, change, key, payload};
 use super::contents::Contents;
 
 /// One change to one key: its number, and a counter and a length from which its bytes follow.
@@ -163,23 +163,10 @@ pub fn apply(writer: &Writer, changes: &[Change]) {
             writer.delete(KIND, &key(*number)).unwrap().unwrap();
         }
         batch => {
-            let owned: Vec<_> = batch.iter().map(|change| change.parts()).collect();
-            let ops: Vec<_> = owned.iter().map(|(key, data)| op(key, data)).collect();
+            let owned: Vec<_> = batch.iter().map(Change::parts).collect();
+            let ops: Vec<_> = owned.iter().map(|(key, data)| change(key, data)).collect();
             writer.put_batch(&ops).unwrap();
         }
-    }
-}
-
-fn op<'a>(key: &'a [u8], data: &'a Option<Vec<u8>>) -> Op<'a> {
-    match data {
-        None => Op::Delete { kind: KIND, key },
-        Some(data) => Op::Put {
-            kind: KIND,
-            key,
-            data,
-            metadata: b"{}",
-            attributes: Default::default(),
-        },
     }
 }
 
