@@ -255,11 +255,9 @@ handle_cast(_Message, State) ->
 %% @private
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info(heartbeat, State) ->
-    heartbeat(State);
-handle_info(flush, #state{writer = Writer, config = Config} = State) ->
-    _ = erlmcp_shm_nif:flush(Writer),
-    after_interval(flush, Config),
-    {noreply, State};
+    unless_lost(fun heartbeat/1, State);
+handle_info(flush, State) ->
+    unless_lost(fun flush/1, State);
 %% A link that is not the parent's (whose end gen_server itself sees to) ends us as it would end any
 %% process, normal exits excepted.
 handle_info({'EXIT', _Linked, Reason}, State) when Reason =/= normal ->
@@ -274,6 +272,20 @@ terminate(normal, _State) -> erlmcp_shm_writer:release();
 terminate(shutdown, _State) -> erlmcp_shm_writer:release();
 terminate({shutdown, _}, _State) -> erlmcp_shm_writer:release();
 terminate(_Crash, _State) -> ok.
+
+%% `badarg' is a handle of a library that was purged. The reason does not name it: the supervisor holds the reason
+%% while it starts the next exporter, and would keep the very writer alive that this one waits for.
+unless_lost(Work, State) ->
+    try
+        Work(State)
+    catch
+        error:badarg -> {stop, {writer, lost}, State}
+    end.
+
+flush(#state{writer = Writer, config = Config} = State) ->
+    _ = erlmcp_shm_nif:flush(Writer),
+    after_interval(flush, Config),
+    {noreply, State}.
 
 heartbeat(#state{writer = Writer, config = Config} = State) ->
     case erlmcp_shm_nif:heartbeat(Writer) of

@@ -18,7 +18,7 @@
 
 -export_type([held/0]).
 
-%% How long a writer whose handle was lost may take to end: a second. (Then the supervisor tries again.)
+%% How long a writer whose handle was lost may take to end: a second. (Then the supervisor is told `locked'.)
 -define(TRIES_AFTER_LOSS, 20).
 -define(PAUSE_AFTER_LOSS, 50).
 
@@ -93,8 +93,7 @@ reopen(Config, Recover) ->
 open(Path, Options, Tries) ->
     case erlmcp_shm_nif:open(Path, Options) of
         {error, locked} when Tries > 1 ->
-            %% The handle may be garbage in any process: the crashed exporter's report went through several.
-            _ = [garbage_collect(Process) || Process <- processes()],
+            _ = garbage_collect(),
             timer:sleep(?PAUSE_AFTER_LOSS),
             open(Path, Options, Tries - 1);
         Result ->
