@@ -39,8 +39,6 @@ pub(crate) struct Mapping {
     base: NonNull<u8>,
     /// Invariant: it came from [`Header::decode`] with the length of the mapped file.
     header: Header,
-    /// Where the log begins, which every lookup asks.
-    log_offset: u64,
     /// What to give back at the end.
     region: Region,
 }
@@ -101,7 +99,6 @@ impl Mapping {
         Self {
             base,
             header,
-            log_offset: header.log_offset(),
             region,
         }
     }
@@ -130,12 +127,9 @@ impl Mapping {
     #[inline(always)]
     fn record(&self, value: &SlotValue) -> Option<Found<'_>> {
         let shape = RecordShape::of(value);
-        // No overflow: offsets are below 2^47 and a record below 2^34.
-        let inside =
-            value.record >= self.log_offset && value.record + shape.total <= self.header.file_size;
         let slice = |offset: u64, len: u64| {
-            // SAFETY: the record lies inside the mapping (checked above), and each part that is asked
-            // for below inside the record (what `RecordShape` says of itself). The slot was read
+            // SAFETY: the record lies inside the mapping (`contains`, below), and each part that is asked
+            // for inside the record (what `RecordShape` says of itself). The slot was read
             // through its latch, so the record was published before, and a published record never
             // changes (the owner's promise).
             unsafe {
@@ -143,7 +137,7 @@ impl Mapping {
                 std::slice::from_raw_parts(start.as_ptr(), len as usize)
             }
         };
-        inside.then(|| Found {
+        self.header.contains(value).then(|| Found {
             record: slice(0, shape.total),
             data: slice(shape.data, value.data_len.into()),
         })

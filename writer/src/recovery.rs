@@ -1,9 +1,10 @@
 //! What a store held: read back from a file whose writer is gone.
 //!
 //! The log is the truth. Records are read from its start until the first that is not whole, which
-//! is where the writer stopped, however far the statistics got (they are behind where it was killed). Of several records of a key the highest version counts. Should a
-//! record *before* the published tail be damaged, the index still knows the ones behind it: every
-//! slot that points there is checked and taken as well, so one flipped bit costs one entry.
+//! is where the writer stopped, however far the statistics got (they are behind where it was killed).
+//! Of several records of a key the highest version counts. Should a record *before* the published
+//! tail be damaged, the index still knows the ones behind it: every slot that points there is checked
+//! and taken as well, so one flipped bit costs one entry.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
