@@ -38,7 +38,7 @@ normal_calls_while_a_compaction_runs(Config) ->
     %% In turns, so that what the machine does meanwhile meets both alike.
     Rounds = [{beside(Other, Measured, Reader, Keys), beside(Measured, Measured, Reader, Keys)} || _ <- [1, 2]],
     {Control, During} = {[C || {C, _} <- Rounds], [D || {_, D} <- Rounds]},
-    ct:pal("~b MiB live, in us~n~ts", [Mib, table(Control, During)]),
+    ct:print("~b MiB live, in us~n~ts", [Mib, table(Control, During)]),
     ok = ?NIF:reader_close(Reader),
     ok = ?NIF:close(Measured),
     ok = ?NIF:close(Other),
