@@ -77,12 +77,11 @@ calls(Writer, Reader, K) ->
     Key = key(K),
     [
         {put, fun() -> ?NIF:put(Writer, resource, Key, <<K:8192>>, #{}) end},
-        {delete, fun() -> ?NIF:delete(Writer, resource, Key) end},
         {get, fun() -> ?NIF:get(Writer, resource, Key) end},
         {reader_get, fun() -> ?NIF:reader_get(Reader, resource, Key) end},
         {stats, fun() -> ?NIF:stats(Writer) end},
-        {heartbeat, fun() -> ?NIF:heartbeat(Writer) end},
-        {flush, fun() -> ?NIF:flush(Writer) end}
+        {flush, fun() -> ?NIF:flush(Writer) end},
+        {delete, fun() -> ?NIF:delete(Writer, resource, Key) end}
     ].
 
 %% Compactions of `Compacted', one after the other for as long as it takes; only calls that began and ended during one

@@ -288,7 +288,7 @@ flush(#state{writer = Writer, config = Config} = State) ->
     {noreply, State}.
 
 heartbeat(#state{writer = Writer, config = Config} = State) ->
-    case erlmcp_shm_nif:heartbeat(Writer) of
+    case erlmcp_shm_nif:heartbeat(erlmcp_shm_writer:own(Writer)) of
         {error, Dead} when Dead =:= closed; Dead =:= failed ->
             %% No heartbeat will mend this writer; a restart opens another, see erlmcp_shm_writer.
             {stop, {writer, Dead}, State};

@@ -145,7 +145,7 @@ get(_Writer, _Kind, _Key) ->
 stats(_Writer) ->
     erlang:nif_error(not_loaded).
 
-%% `{error, path_lost}': the path no longer names our file; the writer sees to it by itself.
+%% A dirty call. `{error, path_lost}': the path no longer names our file; the writer sees to it by itself.
 -spec heartbeat(writer()) -> ok | {error, reason()}.
 heartbeat(_Writer) ->
     erlang:nif_error(not_loaded).

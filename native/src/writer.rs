@@ -203,7 +203,8 @@ fn writer_stats<'a>(env: Env<'a>, handle: &WriterHandle) -> Term<'a> {
     (atoms::ok(), stats::writer(env, &handle.writer)).encode(env)
 }
 
-#[rustler::nif]
+// Dirty: it asks the file system, which during a compaction may take milliseconds to answer.
+#[rustler::nif(schedule = "DirtyIo")]
 fn heartbeat<'a>(env: Env<'a>, handle: &WriterHandle) -> Term<'a> {
     answer(
         env,
