@@ -29,6 +29,9 @@ pub fn recover(folder: &Path, bytes: &[u8]) -> bool {
         }
     };
     let first = entries(&path);
+    if near_its_limit(&path) {
+        return true;
+    }
     drop(writer);
 
     let writer = open(&path).expect("what a writer left");
@@ -51,6 +54,21 @@ pub fn recover(folder: &Path, bytes: &[u8]) -> bool {
 fn open(path: &Path) -> Result<Writer, WriteError> {
     let options = Writer::options().size(64 << 10).max_size(1 << 20);
     options.lock_wait(Duration::from_secs(1)).open(path)
+}
+
+/// Whether a counter was forged so that the next start may find it beyond all counting.
+fn near_its_limit(path: &Path) -> bool {
+    let reader = Reader::options().watcher(false).open(path).unwrap();
+    let stats = reader.stats().unwrap();
+    let counters = [
+        stats.generation,
+        stats.changes,
+        stats.version,
+        stats.puts,
+        stats.deletes,
+        stats.rollovers,
+    ];
+    counters.iter().any(|counter| *counter >= (1 << 62) - 1000)
 }
 
 /// Every entry, in order; the file is sound.
