@@ -15,7 +15,7 @@ mod support;
 use erlmcp_shm_layout::HEADER_SIZE;
 use erlmcp_shm_reader::{Kind, ReadError, Reader};
 use exercise::exercise;
-use mutation::{Mutation, image, mutated};
+use mutation::{Mutation, image, mutated, plausible};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,6 +58,16 @@ fn mutated_files() {
 #[test]
 fn a_figure_of_the_statistics_beyond_every_file() {
     exercised(&mutated(&[Mutation::Moving(56, 1 << 56)]));
+}
+
+/// Files that found something, and those from which the fuzzer starts.
+#[test]
+fn seeds_of_the_fuzzer() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/file");
+    let files = std::fs::read_dir(seeds).unwrap();
+    let files = files.map(|seed| std::fs::read(seed.unwrap().path()).unwrap());
+    let opened = files.filter(|file| exercised(file) | exercised(&plausible(file)));
+    assert!(opened.count() > 0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod support;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mutation::{Mutation, image, mutated};
+use mutation::{Mutation, image, mutated, plausible};
 use proptest::test_runner::TestRunner;
 use recover::recover;
 use strategy::mutations;
@@ -38,6 +38,15 @@ fn mutated_files() {
     println!("{cases} mutated files, on which {came_up} writers came up");
     result.unwrap();
     assert!(came_up > cases / 10, "hardly any got past the header");
+}
+
+#[test]
+fn seeds_of_the_fuzzer() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/file");
+    let files = std::fs::read_dir(seeds).unwrap();
+    let files = files.map(|seed| std::fs::read(seed.unwrap().path()).unwrap());
+    let came_up = files.filter(|file| recovered(file) | recovered(&plausible(file)));
+    assert!(came_up.count() > 0);
 }
 
 #[test]

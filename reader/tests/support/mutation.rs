@@ -1,10 +1,12 @@
 // Ways in which a file is not what it should be. Shared by the tests and the fuzz targets.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use crate::support::Image;
 use arbitrary::Arbitrary;
 use erlmcp_shm_layout::{
-    Attributes, HEADER_SIZE, Kind, MAX_FILE_SIZE, Record, SLOT_SIZE, SlotValue, checksum,
-    record_length,
+    Attributes, HEADER_SIZE, Kind, MAX_FILE_SIZE, MIN_FILE_SIZE, Record, SLOT_SIZE, SlotValue,
+    checksum, record_length,
 };
 
 /// Bytes of the file that is mutated, and its slots.
@@ -60,8 +62,16 @@ pub fn mutated(mutations: &[Mutation]) -> Vec<u8> {
     bytes
 }
 
-/// Makes the header's checksum right, so that what it says gets past it.
-pub fn sign_header(bytes: &mut [u8]) {
+/// The bytes as a file that gets past the first checks: zeros behind what is shorter than any store, and
+/// the header's checksum made right.
+pub fn plausible(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(bytes.len().max(MIN_FILE_SIZE as usize), 0);
+    sign_header(&mut bytes);
+    bytes
+}
+
+fn sign_header(bytes: &mut [u8]) {
     if bytes.len() >= 128 {
         let sum = checksum(&bytes[16..120]);
         set(bytes, 120, sum);
