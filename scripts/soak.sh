@@ -17,7 +17,11 @@ PROPTEST_CASES=2000 cargo test --release -p erlmcp-shm-writer --test model -- --
 printf '\n== every key linearizable\n'
 PROPTEST_CASES=10000 cargo test --release -p erlmcp-shm-writer --test linear -- --nocapture
 printf '\n== mutated and random files\n'
-PROPTEST_CASES=20000 cargo test --release -p erlmcp-shm-reader --test hostile -- --nocapture
+PROPTEST_CASES=1000000 cargo test --release -p erlmcp-shm-reader --test hostile -- --nocapture
+printf '\n== writers started on mutated files\n'
+PROPTEST_CASES=1000000 cargo test --release -p erlmcp-shm-writer --test recovery -- --nocapture
+printf '\n== coverage-guided fuzzing\n'
+scripts/fuzz.sh
 printf '\n== loom, the long models\n'
 scripts/loom.sh --long
 printf '\n== Miri\n'

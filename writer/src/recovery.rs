@@ -24,7 +24,8 @@ use crate::generation::{Generation, Mapped, wake};
 use crate::region::Region;
 use crate::sys::{self, FileId};
 
-/// No counter comes near this in the life of a store: what is beyond it was never counted.
+/// No counter comes near this in the life of a store: what reaches it was never counted. (A counter with
+/// one flipped bit is not below it by little, so what a start takes for good, the next one does as well.)
 const MAX_COUNTER: u64 = 1 << 62;
 
 /// A store that some writer left behind.
@@ -76,7 +77,7 @@ pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
         stats.deletes,
         stats.rollovers,
     ];
-    if counters.iter().any(|counter| *counter > MAX_COUNTER) {
+    if counters.iter().any(|counter| *counter >= MAX_COUNTER) {
         return Err(WriteError::Corrupt("a counter is beyond anything counted"));
     }
     Ok(Some(Remains { map, stats }))
@@ -196,7 +197,7 @@ impl Remains {
             let Ok(Some(value)) = slot.load() else {
                 continue;
             };
-            if value.record < damage || value.version > MAX_COUNTER {
+            if value.record < damage || value.version >= MAX_COUNTER {
                 continue;
             }
             let named = self.map.header.contains(&value);
@@ -224,7 +225,7 @@ impl Remains {
         let head = self.map.region.sealed(offset, RECORD_HEADER as u64);
         let total = claimed_length(head, left)?;
         let record = Record::read(self.map.region.sealed(offset, total));
-        record.filter(|record| record.version <= MAX_COUNTER)
+        record.filter(|record| record.version < MAX_COUNTER)
     }
 
     /// Copies the live records into an empty generation. `false`: its index has no place for one of

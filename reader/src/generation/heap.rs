@@ -5,6 +5,8 @@
 mod mutation;
 #[path = "../../tests/support/property.rs"]
 mod property;
+#[path = "../../tests/support/strategy.rs"]
+mod strategy;
 #[allow(dead_code, reason = "each user needs a part of it")]
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -200,9 +202,9 @@ fn mutated_bytes() {
     let few = if cfg!(miri) { 8 } else { 500 };
     let config = property::config(few, "tests/hostile.regressions");
     let cases = config.cases;
-    let several = proptest::collection::vec(mutation::mutation(), 1..6);
+    let several = strategy::mutations();
     let images = STARTS.map(|start| {
-        let image = mutation::image(start);
+        let image = mutation::image_from(start);
         assert_eq!(exercise(&view(&image.bytes()).unwrap(), &keys()), 0);
         image.bytes()
     });

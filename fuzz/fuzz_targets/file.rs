@@ -1,0 +1,25 @@
+//! A whole file through the reader, mapped and by system calls: as it is, and made plausible.
+#![no_main]
+
+#[path = "../../reader/tests/support/exercise.rs"]
+mod exercise;
+#[path = "../../reader/tests/support/mutation.rs"]
+mod mutation;
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../../reader/tests/support/mod.rs"]
+mod support;
+
+use libfuzzer_sys::fuzz_target;
+use std::path::Path;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+fn folder() -> &'static Path {
+    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    FOLDER.path()
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    exercise::exercise(folder(), bytes);
+    exercise::exercise(folder(), &mutation::plausible(bytes));
+});
