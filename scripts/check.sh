@@ -53,6 +53,7 @@ else
   skip 'cargo clippy' 'this Rust has no clippy'
 fi
 step 'cargo test' cargo test --workspace
+step 'a panic at every point' cargo test -p erlmcp-shm-writer --features test-panic --test panics -- --nocapture
 step 'loom models' scripts/loom.sh
 step 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 step 'cargo build --release' cargo build --release --workspace --lib --bins --examples

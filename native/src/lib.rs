@@ -43,6 +43,8 @@ mod errno;
 mod fail;
 mod json;
 mod lookup;
+#[cfg(feature = "test-panic")]
+mod panics;
 mod pins;
 mod reader;
 mod reaper;

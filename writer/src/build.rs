@@ -27,7 +27,7 @@ use crate::region::Claim;
 use crate::shared::{Locked, Shared};
 use crate::sizing::{Demand, Trigger, is_fragmented};
 use crate::state::{Op, Open, RETRY_AFTER, State};
-use crate::{WriteError, sys};
+use crate::{WriteError, fault, sys};
 
 /// Bounds of one hold of the lock, far below 100 us: records claimed, bytes claimed, slots seen.
 const BATCH_RECORDS: usize = 128;
@@ -184,12 +184,15 @@ fn build(shared: &Shared, demand: Demand) -> Result<(), WriteError> {
     Err(WriteError::NoSpace)
 }
 
-/// Removes the file under its temporary name, unless the switch has already.
+/// Removes the file under its temporary name, unless the switch has already. After a panic it stays, for it may be
+/// the old generation without its mark, and readers wait for that: the next start marks and removes it.
 pub struct Temporary<'a>(pub &'a Path);
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        let _ = rustix::fs::unlink(self.0);
+        if !std::thread::panicking() {
+            let _ = rustix::fs::unlink(self.0);
+        }
     }
 }
 
@@ -211,6 +214,7 @@ fn begin(shared: &Shared, next: Generation) -> Result<bool, WriteError> {
         start,
         aborted,
     });
+    fault::point();
     Ok(!aborted)
 }
 
@@ -229,6 +233,7 @@ fn copy_all(shared: &Shared, target: &Mapped) -> Result<bool, WriteError> {
         for copy in batch {
             let now = current.map.index().slot(copy.position).load();
             let offset = copy.claim.seal();
+            fault::point();
             if now == Ok(Some(copy.value)) {
                 build.aborted |= !build.next.adopt(offset, &copy.value);
                 build.pending.keys = build.pending.keys.saturating_sub(1);
@@ -272,6 +277,7 @@ fn claim_batch<'r>(
                 build.aborted = true;
                 break;
             };
+            fault::point();
             build.next.stats.log_tail += total;
             build.pending.bytes = build.pending.bytes.saturating_sub(total);
             bytes += total;
@@ -314,16 +320,21 @@ fn switch(shared: &Shared, temporary: &Temporary<'_>) -> Result<bool, WriteError
         shared.heartbeat_interval_ms,
         shared.limits.max_size,
     );
+    fault::point();
     let old_name = sys::place(temporary.0, &shared.path, replaces)?;
+    fault::point();
     supersede(&open.current.map.region, changes);
+    fault::point();
     if let Some(name) = old_name {
         let _ = rustix::fs::unlink(&name);
     }
+    fault::point();
     let next = open.build.take().expect("it was there above").next;
     open.trigger = Trigger::new(&next.map.header, &next.stats);
     let old = std::mem::replace(&mut open.current, next);
     shared.live.store(Some(open.current.map.clone()));
     state.changes = changes;
     state.retired.push(old.map);
+    fault::point();
     Ok(true)
 }

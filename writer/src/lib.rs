@@ -44,6 +44,14 @@
 mod batch;
 mod build;
 mod error;
+#[cfg(feature = "test-panic")]
+pub mod fault;
+#[cfg(not(feature = "test-panic"))]
+mod fault {
+    /// Nothing, but in a test build.
+    #[inline(always)]
+    pub fn point() {}
+}
 mod figures;
 mod generation;
 mod limits;

@@ -7,6 +7,7 @@ use erlmcp_shm_layout::{Attributes, Kind, MAX_KEY, Record, RecordShape};
 
 use crate::WriteError;
 use crate::build::Build;
+use crate::fault;
 use crate::generation::{Generation, Mapped, Pending};
 use crate::sizing::{Demand, Limits, Trigger};
 use crate::sys::LockFile;
@@ -170,6 +171,7 @@ impl State {
         // on their way from memory: those misses are most of what a put costs.
         let early = !record.tombstone && build.is_none() && map.has_room(stats, limits, &record);
         let early = early.then(|| map.append_early(&record, hash));
+        fault::point();
         let place = map.place(kind, key, hash);
         if record.tombstone && place.live().is_none() {
             return Ok(Step::Done(None));
@@ -208,11 +210,14 @@ impl State {
                 map.append(&record)
             }
         };
+        fault::point();
         map.publish(&place, &record, claim);
+        fault::point();
         after.version = record.version;
         *stats = after;
         self.version = record.version;
         self.changes += 1;
+        fault::point();
         Ok(Step::Done(Some(record.version)))
     }
 

@@ -284,9 +284,13 @@ impl Writer {
     /// merely removed, a new generation is being put there by the time this returns.
     /// [`Corrupt`](WriteError::Corrupt): somebody truncated the file. No heartbeat is told then, and a put into
     /// what is gone would be a SIGBUS, the end of this process: stop using this writer.
+    /// [`Failed`](WriteError::Failed): no heartbeat is told for a writer that takes no puts.
     pub fn heartbeat(&self) -> Result<(), WriteError> {
         let shared = self.shared();
         let live = shared.live()?;
+        if shared.failed() {
+            return Err(WriteError::Failed);
+        }
         // Before anything in the mapping is touched.
         if sys::length(&live.file)? < live.header.file_size {
             return Err(WriteError::Corrupt("somebody truncated the file"));
@@ -340,8 +344,10 @@ impl Writer {
         self.handle.close();
         // The builder unmaps and removes what it was at.
         let builder = self.handle.builder.lock().take();
-        if let Some(builder) = builder {
-            let _ = builder.join();
+        if builder.is_some_and(|builder| builder.join().is_err()) {
+            // It panicked, and what it would have unmapped is left to this call.
+            let left = std::mem::take(&mut self.shared().lock().retired);
+            drop(left);
         }
     }
 }
@@ -370,7 +376,10 @@ impl Handle {
         *self.last.lock() = Some(stats);
         shared.live.store(None);
         let Open { current, lock, .. } = open;
-        current.map.words().set_state(GenerationState::Closed);
+        // Superseded where a panic interrupted the switch: readers must still be sent on.
+        if current.map.words().state() != Some(GenerationState::Superseded) {
+            current.map.words().set_state(GenerationState::Closed);
+        }
         current.map.wake();
         // The file stays open until it is unmapped; the next writer need not wait for that.
         let _ = sys::lock(&current.map.file, false);
