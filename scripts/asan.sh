@@ -17,4 +17,4 @@ fi
 export CARGO_TARGET_DIR=target/asan
 export RUSTFLAGS=-Zsanitizer=address
 
-nice -n 10 cargo +nightly test --target x86_64-unknown-linux-gnu -p erlmcp-shm-writer --lib -- region
+nice -n 10 cargo +nightly test --target x86_64-unknown-linux-gnu -p erlmcp-shm-writer -p erlmcp-shm-reader --lib -- region heap

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Miri, where a nightly toolchain has it: undefined behaviour in what runs without the kernel's help. It cannot map a
-# file, so of writer and reader it sees what their unit tests hold. Takes minutes.
+# file, so of writer and reader it sees what their unit tests do in heap memory. Takes minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,5 +1,7 @@
 //! One generation as a reader holds it: a mapping, or (in pread mode) an open file.
 
+#[cfg(test)]
+mod heap;
 mod lookup;
 
 use crate::ReadError;

@@ -64,6 +64,10 @@ enum Region {
     Aligned(usize),
     /// Placed by the system, and unmapped by this value's own destructor.
     Plain { _map: MmapRaw },
+    /// Memory of the process's own, of exactly the file's length, so that tools which see every
+    /// access also see one past the end.
+    #[cfg(test)]
+    Heap(std::alloc::Layout),
 }
 
 // SAFETY: the memory is only read, and what changes in it is read through atomics.
@@ -73,10 +77,14 @@ unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if let Region::Aligned(len) = self.region {
+        match self.region {
             // SAFETY: `base` and `len` are the whole of a mapping that we made, and nothing borrows
             // from it any more, since everything that does borrows from `self`.
-            let _ = unsafe { munmap(self.base.as_ptr().cast(), len) };
+            Region::Aligned(len) => drop(unsafe { munmap(self.base.as_ptr().cast(), len) }),
+            Region::Plain { .. } => {}
+            #[cfg(test)]
+            // SAFETY: allocated with this layout, freed once, and as above nothing borrows from it.
+            Region::Heap(layout) => unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) },
         }
     }
 }
@@ -93,6 +101,19 @@ impl Mapping {
         let map = MmapOptions::new().len(len).map_raw_read_only(file)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(ReadError::Io(Errno::NOMEM))?;
         Ok(Self::over(base, header, Region::Plain { _map: map }))
+    }
+
+    /// A copy of `bytes`, which `header` was decoded from, without a file.
+    #[cfg(test)]
+    pub fn heap(bytes: &[u8], header: Header) -> Self {
+        assert_eq!(bytes.len() as u64, header.file_size);
+        let layout = std::alloc::Layout::from_size_align(bytes.len(), 4096).expect("a small file");
+        // SAFETY: the size is not zero, since no header describes an empty file.
+        let start = unsafe { std::alloc::alloc(layout) };
+        let base = NonNull::new(start).expect("memory");
+        // SAFETY: fresh memory of exactly this length.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len()) };
+        Self::over(base, header, Region::Heap(layout))
     }
 
     fn over(base: NonNull<u8>, header: Header, region: Region) -> Self {

@@ -13,6 +13,7 @@ use std::path::Path;
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct FileId {
     dev: u64,
     ino: u64,

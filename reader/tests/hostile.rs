@@ -1,155 +1,21 @@
 //! Any file whatever gives data or a typed error: no panic, no endless loop, no read outside the
 //! mapping (which would be a signal here).
 
+#[path = "support/mutation.rs"]
+mod mutation;
 #[path = "support/property.rs"]
 mod property;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
-use erlmcp_shm_layout::{Attributes, HEADER_SIZE, MAX_FILE_SIZE, SlotValue, checksum};
+use erlmcp_shm_layout::{HEADER_SIZE, checksum};
 use erlmcp_shm_reader::{Kind, ReadError, Reader};
+use mutation::{SIZE, apply, image, mutation};
 use proptest::prelude::*;
-use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use support::Image;
-
-const SIZE: u64 = 32 << 10;
-
-fn image() -> Image {
-    let mut image = Image::new(SIZE, 64);
-    for i in 0..20u8 {
-        let data = vec![i; usize::from(i) * 20];
-        image.put(Kind::ALL[usize::from(i) % 4], &[i, 1], &data, b"{}");
-    }
-    let attributes = Attributes {
-        expires_at: 5,
-        ..Default::default()
-    };
-    image.put_with(Kind::Resource, b"x", b"value", b"{}", attributes);
-    image.delete(Kind::Resource, &[4, 1]);
-    image
-}
-
-/// One way in which a file is not what it should be.
-#[derive(Clone, Debug)]
-enum Mutation {
-    /// A word anywhere in one of the regions, with the header's checksum made right again.
-    Fixed(Index, u64),
-    Moving(Index, u64),
-    Slot(Index, u64),
-    Log(Index, u64),
-    /// A byte anywhere, nothing made right.
-    Byte(Index, u8),
-    /// A slot's current half names another place, kind and length.
-    Value(Index, u64, u8, u16, u32, u32),
-    /// Two slots change places.
-    Swap(Index, Index),
-    /// The file ends early, or goes on.
-    Cut(Index),
-    Grow(u16),
-}
-
-fn number() -> impl Strategy<Value = u64> {
-    let edges = [
-        0,
-        1,
-        7,
-        8,
-        255,
-        SIZE - 8,
-        SIZE,
-        SIZE + 8,
-        MAX_FILE_SIZE - 8,
-        u64::MAX - 7,
-        u64::MAX,
-    ];
-    prop_oneof![
-        prop::sample::select(edges.to_vec()),
-        any::<u64>(),
-        (0u32..64).prop_map(|bit| 1 << bit),
-        0..SIZE,
-    ]
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    use Mutation::*;
-    let at = any::<Index>;
-    prop_oneof![
-        (at(), number()).prop_map(|(i, n)| Fixed(i, n)),
-        (at(), number()).prop_map(|(i, n)| Moving(i, n)),
-        (at(), number()).prop_map(|(i, n)| Slot(i, n)),
-        (at(), number()).prop_map(|(i, n)| Log(i, n)),
-        (at(), any::<u8>()).prop_map(|(i, n)| Byte(i, n)),
-        (
-            at(),
-            number(),
-            0u8..4,
-            any::<u16>(),
-            any::<u32>(),
-            any::<u32>()
-        )
-            .prop_map(|(i, place, kind, key, data, meta)| Value(i, place, kind, key, data, meta)),
-        (at(), number(), 0u8..4, 0u16..4, 0u32..99, 0u32..9)
-            .prop_map(|(i, place, kind, key, data, meta)| Value(i, place, kind, key, data, meta)),
-        (at(), at()).prop_map(|(i, j)| Swap(i, j)),
-        at().prop_map(Cut),
-        any::<u16>().prop_map(Grow),
-    ]
-}
-
-fn set(bytes: &mut [u8], at: usize, n: u64) {
-    if let Some(word) = bytes.get_mut(at..at + 8) {
-        word.copy_from_slice(&n.to_le_bytes());
-    }
-}
-
-fn apply(bytes: &mut Vec<u8>, mutation: &Mutation) {
-    let log = HEADER_SIZE + 64 * 64;
-    let slot = |i: &Index| HEADER_SIZE + i.index(64) * 64;
-    match mutation {
-        Mutation::Fixed(i, n) => {
-            set(bytes, 8 + i.index(14) * 8, *n);
-            if bytes.len() >= 128 {
-                let sum = checksum(&bytes[16..120]);
-                set(bytes, 120, sum);
-            }
-        }
-        Mutation::Moving(i, n) => set(bytes, 128 + i.index(112) * 8, *n),
-        Mutation::Slot(i, n) => set(bytes, HEADER_SIZE + i.index(64 * 8) * 8, *n),
-        Mutation::Log(i, n) => set(bytes, log + i.index(2000), *n),
-        Mutation::Byte(i, n) if !bytes.is_empty() => {
-            let at = i.index(bytes.len());
-            bytes[at] = *n;
-        }
-        Mutation::Byte(..) => {}
-        Mutation::Value(i, place, kind, key_len, data_len, metadata_len) => {
-            let value = SlotValue {
-                record: place & (MAX_FILE_SIZE - 8),
-                kind: Kind::ALL[usize::from(*kind)],
-                tombstone: place % 2 == 1,
-                key_len: *key_len,
-                data_len: *data_len,
-                metadata_len: *metadata_len,
-                version: *place,
-            };
-            for (i_word, word) in value.encode().into_iter().enumerate() {
-                set(bytes, slot(i) + 16 + i_word * 8, word);
-                set(bytes, slot(i) + 40 + i_word * 8, word);
-            }
-        }
-        Mutation::Swap(i, j) if bytes.len() >= log => {
-            for k in 0..64 {
-                bytes.swap(slot(i) + k, slot(j) + k);
-            }
-        }
-        Mutation::Swap(..) => {}
-        Mutation::Cut(i) => bytes.truncate(i.index(bytes.len() + 1)),
-        Mutation::Grow(n) => bytes.resize(bytes.len() + usize::from(*n), 0xa5),
-    }
-}
 
 /// Everything that a reader can be asked.
 fn exercise(path: &Path, pread: bool) -> Result<(), ReadError> {
@@ -221,7 +87,7 @@ fn mutated_files() {
     let cases = config.cases;
     let mut runner = TestRunner::new(config);
     let result = runner.run(&prop::collection::vec(mutation(), 1..6), |mutations| {
-        let mut bytes = image().bytes();
+        let mut bytes = image(0).bytes();
         for mutation in &mutations {
             apply(&mut bytes, mutation);
         }
@@ -236,14 +102,14 @@ fn mutated_files() {
 
 #[test]
 fn the_image_itself_is_sound() {
-    assert!(exercise_both(&image().bytes()));
+    assert!(exercise_both(&image(0).bytes()));
 }
 
 #[test]
 fn a_file_truncated_after_open_is_an_error_and_no_signal() {
     let folder = support::folder();
     let path = folder.path().join("store.bin");
-    image().save(&path);
+    image(0).save(&path);
     let options = Reader::options().pread(true).watcher(false);
     let shm = options.open(&path).unwrap();
     let view = shm.view().unwrap();
@@ -267,7 +133,7 @@ fn a_file_truncated_after_open_is_an_error_and_no_signal() {
 fn a_record_rewritten_after_publish_fails_its_checksum_in_pread_mode() {
     let folder = support::folder();
     let path = folder.path().join("store.bin");
-    let mut bytes = image().bytes();
+    let mut bytes = image(0).bytes();
     let at = bytes.windows(5).position(|w| w == b"value").unwrap();
     bytes[at] ^= 1;
     support::save(&path, &bytes);

@@ -8,6 +8,9 @@
 //! lock; a reader that sees a count finds the publish it counts, and a writer killed in between has
 //! published the entry all the same.
 
+#[cfg(test)]
+mod heap;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ impl Region {
 
     /// `len` zeroed bytes without a file.
     #[cfg(test)]
-    fn heap(len: usize, claimed: u64) -> Self {
+    pub fn heap(len: usize, claimed: u64) -> Self {
         assert!(len >= HEADER_SIZE);
         let layout = std::alloc::Layout::from_size_align(len, 4096).expect("a small region");
         // SAFETY: the size is not zero (asserted above).

@@ -2,7 +2,7 @@
 
 use crate::harness::Model;
 use crate::mutants;
-use crate::store::{HASH, OTHER, Slots};
+use crate::store::{HASH, OTHER, START, Slots};
 use erlmcp_shm_layout::sync::AtomicU64;
 use erlmcp_shm_layout::{HEADER_SIZE, HeaderWords};
 use loom::thread;
@@ -21,7 +21,7 @@ const CHANGES: Model = Model {
 /// while a stale sequence is found out by the latch.
 fn changes(count_first: bool) {
     let words: [AtomicU64; HEADER_SIZE / 8] = array::from_fn(|_| AtomicU64::new(0));
-    let store = Arc::new((words, Slots::new(2, 0)));
+    let store = Arc::new((words, Slots::new(2, START)));
     store.1.put(HASH, 1);
     HeaderWords::new(&store.0).set_changes(1);
     let theirs = store.clone();

@@ -18,4 +18,5 @@ mod slots;
 mod stats;
 mod store;
 mod switch;
+mod wake;
 mod world;

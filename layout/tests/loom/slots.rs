@@ -2,13 +2,10 @@
 
 use crate::harness::Model;
 use crate::mutants;
-use crate::store::{HASH, News, OTHER, Slots};
+use crate::store::{HASH, News, OTHER, START, Slots};
 use erlmcp_shm_layout::sync::breakable;
 use loom::thread;
 use std::sync::Arc;
-
-/// So that the sequence wraps in the middle of the updates.
-const START: u64 = u64::MAX - 3;
 
 const ONE_LOOKUP: Model = Model {
     name: "a lookup against three updates",
@@ -85,7 +82,7 @@ const FIRST: Model = Model {
 
 /// One key is there; the writer puts another one that shares its home, and the first one again.
 fn first_publish() {
-    let slots = Arc::new(Slots::new(2, 0));
+    let slots = Arc::new(Slots::new(2, START));
     let news = Arc::new(News::default());
     slots.put(HASH, 1);
     let (theirs, hear) = (slots.clone(), news.clone());

@@ -2,7 +2,7 @@
 
 use crate::harness::Model;
 use crate::mutants;
-use crate::store::Log;
+use crate::store::{Log, START};
 use erlmcp_shm_layout::sync::AtomicU64;
 use erlmcp_shm_layout::{HEADER_SIZE, HeaderWords, Stats, words};
 use loom::thread;
@@ -61,11 +61,7 @@ impl Store {
 fn stats(before: u64) {
     // The sequence wraps in the middle of the updates.
     let start = |i| {
-        if i == words::STATS / 8 {
-            u64::MAX - 3
-        } else {
-            0
-        }
+        if i == words::STATS / 8 { START } else { 0 }
     };
     let store = Arc::new(Store {
         words: array::from_fn(|i| AtomicU64::new(start(i))),

@@ -4,6 +4,9 @@ use erlmcp_shm_layout::sync::{AtomicU64, Ordering};
 use erlmcp_shm_layout::{Index, Kind, Probe, SlotValue};
 use loom::cell::UnsafeCell;
 
+/// Where sequences begin, so that they wrap in the middle of some updates: 2^64 - 4.
+pub const START: u64 = u64::MAX - 3;
+
 /// Plain bytes of a record. Loom fails a model in which one thread reads them and nothing puts that
 /// after another thread's writing them.
 #[derive(Default)]

@@ -9,7 +9,7 @@
 //! What must hold: a put that returned before a lookup began is seen by it, no lookup goes back in
 //! time, and none fails.
 
-use crate::store::{HASH, News, Slots};
+use crate::store::{self, HASH, News, Slots};
 use erlmcp_shm_layout::sync::AtomicU64;
 use erlmcp_shm_layout::{HEADER_SIZE, HeaderWords, State};
 use loom::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -77,7 +77,7 @@ impl World {
     fn new(ways: Ways, more: usize) -> Self {
         let file = |_| File {
             words: array::from_fn(|_| AtomicU64::new(0)),
-            slots: Slots::new(1, u64::MAX - 3),
+            slots: Slots::new(1, store::START),
         };
         let world = Self {
             ways,

@@ -4,7 +4,7 @@
 use erlmcp_shm_layout::sync::{AtomicU64, Ordering};
 use erlmcp_shm_layout::{
     Attributes, HEADER_SIZE, Header, HeaderWords, Index, Kind, Probe, Record, SLOT_SIZE, SlotValue,
-    State, Stats, key_hash,
+    State, Stats, key_hash, words,
 };
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -172,6 +172,15 @@ impl Image {
         self.words().set_max_size(self.header.file_size);
         self.words().set_stats(&self.stats);
         self.words().set_changes(self.changes);
+    }
+
+    /// Has every sequence count on from `sequence`, an even one. For an image without entries.
+    pub fn count_from(&self, sequence: u64) {
+        let slots = (HEADER_SIZE..self.words.len() * 8).step_by(SLOT_SIZE);
+        for at in slots.chain([words::STATS]) {
+            self.words[at / 8].store(sequence, Ordering::Relaxed);
+        }
+        self.finish();
     }
 
     /// The whole file.
