@@ -80,6 +80,16 @@ impl<'a, const N: usize> Latch<'a, N> {
         &self.halves[(seq & 1) as usize]
     }
 
+    /// The sequence: it moves with every publish, and never comes back to where it was.
+    ///
+    /// Relaxed. Who keeps a copy of the words asks this whether they still stand, and touches nothing
+    /// that a publish writes, so there is nothing to order; and a publish that returned before the
+    /// question was asked is seen, because whatever carried that news ordered W3 before this load.
+    #[inline(always)]
+    pub fn sequence(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed) // R5
+    }
+
     /// Publishes `words`: one Release store makes them current. Writer only.
     #[inline]
     pub fn store(&self, words: [u64; N]) {
@@ -97,6 +107,13 @@ impl<'a, const N: usize> Latch<'a, N> {
     /// The current words, or `None` if the writer published during each of [`MAX_RETRIES`] tries.
     #[inline(always)]
     pub fn load(&self) -> Option<[u64; N]> {
+        Some(self.load_stamped()?.1)
+    }
+
+    /// The same with the sequence that names them: as long as [`sequence`](Self::sequence) answers
+    /// that, they are the current ones.
+    #[inline(always)]
+    pub fn load_stamped(&self) -> Option<(u64, [u64; N])> {
         for _ in 0..MAX_RETRIES {
             let seen = self.seq.load(Ordering::Relaxed); // R1, with the fence pairs with W3
             fence(Ordering::Acquire);
@@ -104,7 +121,7 @@ impl<'a, const N: usize> Latch<'a, N> {
             let words = core::array::from_fn(|i| half[i].load(Ordering::Relaxed)); // R2
             fence(Ordering::Acquire); // R3, pairs with W1
             if self.seq.load(Ordering::Relaxed) == seen {
-                return Some(words);
+                return Some((seen, words));
             }
             core::hint::spin_loop();
         }

@@ -137,6 +137,21 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// The current value with the sequence that names it; `Ok(None)` where none was published.
+    #[inline]
+    pub fn load_stamped(&self) -> Result<Option<(u64, SlotValue)>, Contended> {
+        match self.latch().load_stamped() {
+            Some((sequence, words)) => Ok(SlotValue::decode(words).map(|value| (sequence, value))),
+            None => Err(Contended),
+        }
+    }
+
+    /// Moves with every publish of this slot's key; see [`Latch::sequence`].
+    #[inline(always)]
+    pub fn sequence(&self) -> u64 {
+        self.latch().sequence()
+    }
+
     /// Publishes a value under its key's hash. Writer only.
     #[inline]
     pub fn publish(&self, hash: u64, value: &SlotValue) {
@@ -219,6 +234,12 @@ impl<'a> Index<'a> {
     #[inline(always)]
     pub fn slot(&self, position: usize) -> Slot<'a> {
         Slot(&self.slots[position & (self.slots.len() - 1)])
+    }
+
+    /// Where a slot of this index stands.
+    #[inline]
+    pub fn position(&self, slot: Slot<'_>) -> usize {
+        (slot.0.as_ptr().addr() - self.slots.as_ptr().addr()) / SLOT_SIZE
     }
 
     /// Every slot, in order of position.

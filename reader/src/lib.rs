@@ -114,6 +114,8 @@ mod error;
 mod follow;
 mod generation;
 mod iter;
+#[cfg(feature = "l1")]
+pub mod l1;
 mod liveness;
 #[allow(unsafe_code)]
 mod map;

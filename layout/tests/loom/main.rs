@@ -11,6 +11,7 @@
 
 #![cfg(loom)]
 
+mod cache;
 mod changes;
 mod harness;
 mod mutants;

@@ -91,6 +91,7 @@ const R2: Place = Place(
 );
 const R3: Place = Place("latch.rs", "fence(Ordering::Acquire); // R3, pairs with W1");
 const R4: Place = Place("latch.rs", "if self.seq.load(Ordering::Relaxed) == seen {");
+const R5: Place = Place("latch.rs", "self.seq.load(Ordering::Relaxed) // R5");
 const HASH: Place = Place("slot.rs", "self.0[1].load(Ordering::Relaxed)");
 const SET_HASH: Place = Place("slot.rs", "self.0[1].store(hash, Ordering::Relaxed);");
 const CHANGES: Place = Place("words.rs", "self.word(CHANGES).load(Ordering::Acquire)");
@@ -142,13 +143,19 @@ pub const MARK: &[Mutant] = &[
     STATE.not_looked_at("the state looked at once only"),
 ];
 
+/// Whether a value that was kept still stands.
+pub const KEPT: &[Mutant] = &[
+    R5.not_looked_at("the sequence of a kept value looked at once only (R5)"),
+    W3.omitted("the publish (W3) left out, where values are kept"),
+];
+
 /// Nothing there can be made weaker, and leaving it out would not be a mistake anyone makes: loads
 /// that are Relaxed already, and a figure for display.
 const EXCUSED: [Place; 4] = [R1, R2, HASH, SET_COUNT];
 
 /// Whether what happens at a site is broken by some mutant, or excused.
 pub fn covers(site: Site) -> bool {
-    let lists = [LATCH, SLOT, COUNTER, MARK];
+    let lists = [LATCH, SLOT, COUNTER, MARK, KEPT];
     let places = lists.into_iter().flatten().map(|mutant| mutant.place);
     places.chain(EXCUSED).any(|place| place.site() == site)
 }

@@ -32,6 +32,8 @@ pub enum Step {
     Unlink,
     /// A put into the next generation alone, which returns.
     Put,
+    /// The same into the current one.
+    PutBefore,
 }
 
 pub const SWITCH: &[Step] = &[Copy, GoLive, Exchange, Mark, Unlink, Put];
@@ -127,9 +129,10 @@ impl World {
                     }
                     Mark => self.mark(current),
                     Unlink => strays.retain(|stray| *stray != current),
-                    Put => {
+                    Put | PutBefore => {
+                        let into = if matches!(step, Put) { next } else { current };
                         version += 1;
-                        self.files[next].slots.put(HASH, version);
+                        self.files[into].slots.put(HASH, version);
                         self.news.tell(version);
                     }
                 }
@@ -143,9 +146,19 @@ impl World {
 }
 
 /// A reader with the generation that it has mapped.
-struct Reader {
+pub struct Reader {
     world: Arc<World>,
-    current: usize,
+    pub current: usize,
+    /// What it keeps of its last lookup, if it keeps anything.
+    pub kept: Option<Kept>,
+}
+
+/// A version with the generation that it was found in and the sequence of its slot there.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    pub generation: usize,
+    pub sequence: u64,
+    pub version: u64,
 }
 
 impl Reader {
@@ -154,11 +167,20 @@ impl Reader {
         !self.world.ways.reader_looks_at_state || matches!(state, Some(State::Live))
     }
 
-    fn lookup(&mut self) -> u64 {
+    pub fn lookup(&mut self) -> u64 {
+        self.follow();
+        self.slots().get(HASH)
+    }
+
+    /// Goes on to the current generation, unless this is it.
+    pub fn follow(&mut self) {
         while !self.is_current() {
             self.current = self.find();
         }
-        self.world.files[self.current].slots.get(HASH)
+    }
+
+    pub fn slots(&self) -> &Slots {
+        &self.world.files[self.current].slots
     }
 
     /// The generation at the path, once it is neither ours nor superseded.
@@ -184,16 +206,22 @@ impl Reader {
 
 /// Two lookups while writers write; see [`World::write`] for their deaths.
 pub fn switch(ways: Ways, deaths: &[usize]) {
+    lookups_while(ways, deaths, 2, Reader::lookup);
+}
+
+/// So many lookups, in this way, while writers write.
+pub fn lookups_while(ways: Ways, deaths: &[usize], lookups: usize, lookup: fn(&mut Reader) -> u64) {
     let world = Arc::new(World::new(ways, deaths.len()));
     let mut reader = Reader {
         world: world.clone(),
         current: 0,
+        kept: None,
     };
     let reading = thread::spawn(move || {
         let mut last = 1;
-        for _ in 0..2 {
+        for _ in 0..lookups {
             let returned = reader.world.news.hear();
-            let found = reader.lookup();
+            let found = lookup(&mut reader);
             assert!(found >= returned, "a put that had returned was not seen");
             assert!(found >= last, "went back in time");
             last = found;

@@ -1,0 +1,501 @@
+//! A cache of decoded values that is never stale.
+//!
+//! Looking an entry up costs two cache misses; parsing the JSON that it holds costs a thousand times
+//! as much. [`Cache`] keeps what a function of the caller's made of an entry, and asks shared memory
+//! at each use whether the entry is still the same: two relaxed loads. So a publish or a delete is
+//! seen by the very next read in every process, and nothing has to be told to expire.
+//!
+//! **Roles.** Any number of threads read. A miss decodes and inserts; insertions, removals and
+//! evictions take turns under one lock.
+//!
+//! **Fast path.** The table (papaya) is lock-free to read. With each value stand the generation that
+//! it was found in, its slot, and the sequence of the slot's latch at that time. Load 1 is the
+//! generation's state, by [`Reader::view`]: superseded, and the view is another one. Load 2 is the
+//! sequence in that slot of the current view (never through an address that was kept): the same, and
+//! nothing was published under the key since.
+//!
+//! **After a switch** the version decides. A record that was copied keeps its version, so its value is
+//! kept too, with the new slot; another store id empties the cache.
+//!
+//! **Collision path.** Two threads that miss at the same time both decode, and the later insertion
+//! stays. It may be the older value: then its stamp is the older one too, the next read finds that it
+//! does not stand any more, and decodes again. No order of insertions can make a read stale.
+//!
+//! **Values from elsewhere** ([`Cache::insert_upstream`]) are known to be current as long as shared
+//! memory does not have their key: they remember the change counter, look the key up when it has moved,
+//! and yield as soon as it is there. Their time to live bounds them besides.
+//!
+//! # Orderings
+//!
+//! Load 1 pairs with the writer's mark, load 2 with its publish (W3 of
+//! [`latch`](erlmcp_shm_layout::latch)), both as argued there: whatever carried the news that a put had
+//! returned orders its stores before these loads. A value and its stamp reach other threads together, by
+//! the table's own publish of one node.
+
+mod counters;
+mod key;
+mod node;
+mod options;
+mod queues;
+
+pub use hdrhistogram::Histogram;
+pub use options::CacheOptions;
+
+use crate::generation::{Generation, patiently};
+use crate::{Entry, ReadError, Reader};
+use counters::{Counters, Local};
+use erlmcp_shm_layout::Kind;
+use key::{Asked, ByHash, Key};
+use node::{Node, Origin};
+use papaya::HashMap;
+use parking_lot::Mutex;
+use queues::{Queues, Standing};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+type DecodeError = Box<dyn std::error::Error + Send + Sync>;
+type Decode<T> = dyn Fn(&Entry<'_>) -> Result<T, DecodeError> + Send + Sync;
+type Weigh<T> = dyn Fn(&Entry<'_>, &T) -> usize + Send + Sync;
+
+/// Bytes that a value costs besides its own: table, node and queue, roughly.
+const OVERHEAD: usize = 160;
+
+/// Decoded values of a store's entries, never stale. See the [module](self) for how.
+///
+/// ```
+/// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
+/// # let store = support::doc_store();
+/// use erlmcp_shm_reader::{Kind, Reader, l1::{Cache, CacheOptions, Tier}};
+///
+/// let shm = Reader::open(store.path())?;
+/// let schemas = Cache::new(&shm, CacheOptions::default(), |entry| {
+///     Ok(String::from_utf8(entry.data().to_vec())?)     // a parser, as a rule
+/// });
+/// let schema = schemas.get(Kind::ToolSchema, "search")?.unwrap();
+/// assert_eq!((schema.as_str(), schema.tier()), (r#"{"type":"object"}"#, Tier::L2));
+/// let again = schemas.get(Kind::ToolSchema, "search")?.unwrap();
+/// assert_eq!((again.version(), again.tier()), (schema.version(), Tier::L1));
+/// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
+/// ```
+pub struct Cache<T> {
+    reader: Reader,
+    decode: Box<Decode<T>>,
+    weigh: Box<Weigh<T>>,
+    max_bytes: usize,
+    max_entries: usize,
+    /// Of the hashes here; nobody outside can choose keys that collide.
+    seed: u64,
+    table: HashMap<Key, Node<T>, ByHash>,
+    /// Whoever changes the table holds this.
+    queues: Mutex<Queues>,
+    /// The serial of the generation that was last found to belong to the same store as all before.
+    same_store: AtomicU64,
+    store_id: Mutex<Option<[u8; 16]>>,
+    counters: Counters,
+    evictions: AtomicU64,
+}
+
+/// Where a value was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// In this process.
+    L1,
+    /// In shared memory.
+    L2,
+}
+
+/// A value with what is known of it. Dereferences to the value.
+#[derive(Clone, Debug)]
+pub struct Cached<T> {
+    value: Arc<T>,
+    version: u64,
+    tier: Tier,
+}
+
+impl<T> Cached<T> {
+    /// The value, to keep.
+    pub fn into_value(self) -> Arc<T> {
+        self.value
+    }
+
+    /// The version of the entry; 0 for a value that came from upstream.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether the value came from upstream and not from shared memory.
+    pub fn is_upstream(&self) -> bool {
+        self.version == 0
+    }
+
+    /// Where it was found this time.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+}
+
+impl<T> Deref for Cached<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Why there is no answer. Absence is not among it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// Shared memory cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The entry is there, and the caller's function could make nothing of it.
+    #[error("the entry cannot be decoded: {0}")]
+    Decode(#[source] DecodeError),
+}
+
+/// A value that did not come from shared memory: see [`Cache::insert_upstream`].
+#[derive(Clone, Copy, Debug)]
+pub struct Upstream {
+    /// [`Reader::changes`] from *before* the value was asked for, if shared memory could be read.
+    pub seen: Option<u64>,
+    /// How long the value may be served at most.
+    pub ttl: Duration,
+    /// Bytes that it counts for.
+    pub weight: usize,
+    /// Entries in shared memory up to this version are known to be older; 0 if there was none.
+    pub over: u64,
+}
+
+/// What a cache did since it was made, and holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Reads answered by a cached value.
+    pub hits: u64,
+    /// Reads answered by shared memory.
+    pub misses: u64,
+    /// Reads of keys that are in neither.
+    pub absent: u64,
+    /// Reads that found a cached value that was not current any more (each is a miss, or absent, as well).
+    pub coherence_misses: u64,
+    /// Values that had to make room.
+    pub evictions: u64,
+    /// Values that are held.
+    pub entries: usize,
+    /// Their weight in bytes.
+    pub bytes: usize,
+}
+
+impl<T: Send + Sync + 'static> Cache<T> {
+    /// A cache over a store. `decode` makes the value of an entry; it runs on misses, in the thread
+    /// that misses.
+    pub fn new(
+        reader: &Reader,
+        options: CacheOptions,
+        decode: impl Fn(&Entry<'_>) -> Result<T, DecodeError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::weighing(reader, options, decode, |entry, _| {
+            entry.data().len() + entry.metadata().len()
+        })
+    }
+
+    /// The same with a function that says how many bytes a value takes; by default it is what the entry
+    /// takes in shared memory.
+    pub fn weighing(
+        reader: &Reader,
+        options: CacheOptions,
+        decode: impl Fn(&Entry<'_>) -> Result<T, DecodeError> + Send + Sync + 'static,
+        weigh: impl Fn(&Entry<'_>, &T) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            reader: reader.clone(),
+            decode: Box::new(decode),
+            weigh: Box::new(weigh),
+            max_bytes: options.max_bytes,
+            max_entries: options.max_entries,
+            seed: RandomState::new().hash_one(0u8),
+            table: HashMap::with_hasher(ByHash::default()),
+            queues: Mutex::default(),
+            same_store: AtomicU64::new(0),
+            store_id: Mutex::new(None),
+            counters: Counters::default(),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// The value of a key, from here or else from shared memory; `None` if both have none, or the
+    /// entry has expired.
+    ///
+    /// A hit allocates nothing, takes no lock and makes no system call (values that expire, and those
+    /// from upstream, look at the clock).
+    ///
+    /// # Errors
+    /// What [`Reader::view`] and [`View::get`](crate::View::get) answer, and what `decode` does. A value
+    /// from upstream that has not timed out is served even where shared memory cannot be read.
+    #[inline]
+    pub fn get(&self, kind: Kind, key: impl AsRef<[u8]>) -> Result<Option<Cached<T>>, CacheError> {
+        let asked = Asked::new(self.seed, kind, key.as_ref());
+        let local = self.counters.local();
+        let started = local.begin();
+        let view = self.reader.view();
+        let generation = view.as_ref().ok().map(|view| view.pinned());
+        let answer = match self.cached(asked, generation) {
+            Looked::Current(cached) => {
+                local.hits.count();
+                Ok(Some(cached))
+            }
+            looked => match &view {
+                Ok(view) => self.load(asked, view.pinned(), looked, local),
+                Err(error) => Err((*error).into()),
+            },
+        };
+        local.end(started);
+        answer
+    }
+
+    #[inline(always)]
+    fn cached(&self, asked: Asked<'_>, generation: Option<&Arc<Generation>>) -> Looked<T> {
+        let table = self.table.pin();
+        let Some(node) = table.get(&asked) else {
+            return Looked::Nothing;
+        };
+        if node.is_current(generation, asked.kind, asked.key) {
+            node.used();
+            return Looked::Current(Cached {
+                value: Arc::clone(&node.value),
+                version: node.version,
+                tier: Tier::L1,
+            });
+        }
+        let Origin::Shared { store_id, .. } = node.origin else {
+            return Looked::Stale(None);
+        };
+        Looked::Stale(Some((Arc::clone(&node.value), node.version, store_id)))
+    }
+
+    /// Answers from shared memory, and keeps the answer.
+    #[cold]
+    #[inline(never)]
+    fn load(
+        &self,
+        asked: Asked<'_>,
+        generation: &Arc<Generation>,
+        looked: Looked<T>,
+        local: &Local,
+    ) -> Result<Option<Cached<T>>, CacheError> {
+        self.empty_if_another_store(generation);
+        let known = match looked {
+            Looked::Stale(known) => Some(known),
+            _ => None,
+        };
+        let found = patiently(|| generation.lookup_stamped(asked.kind, asked.key))?;
+        let Some((stamp, entry)) = found.filter(|(_, entry)| !entry.is_expired()) else {
+            if known.is_some() {
+                local.coherence_misses.count();
+                self.remove(asked.kind, asked.key);
+            }
+            local.absent.count();
+            return Ok(None);
+        };
+        let (version, store_id) = (entry.version(), generation.header.store_id);
+        // A switch moved the record: the value is the same.
+        let kept = known.as_ref().and_then(|known| known.as_ref());
+        let kept = kept.filter(|known| (known.1, known.2) == (version, store_id));
+        let (value, tier) = match kept {
+            Some((value, ..)) => {
+                local.hits.count();
+                (Arc::clone(value), Tier::L1)
+            }
+            None => {
+                if known.is_some() {
+                    local.coherence_misses.count();
+                }
+                local.misses.count();
+                let value = (self.decode)(&entry).map_err(CacheError::Decode)?;
+                (Arc::new(value), Tier::L2)
+            }
+        };
+        let origin = Origin::Shared {
+            serial: generation.serial,
+            stamp,
+            store_id,
+            expires_at: entry.expires_at().unwrap_or(0),
+        };
+        let weight = (self.weigh)(&entry, &value);
+        self.insert(
+            asked,
+            Node::new(Arc::clone(&value), version, origin, weight),
+        );
+        Ok(Some(Cached {
+            value,
+            version,
+            tier,
+        }))
+    }
+
+    /// Keeps a value that came from elsewhere, an MCP server say, because shared memory does not have
+    /// it. It is served until its time is over or its key appears in shared memory, whichever is first.
+    ///
+    /// ```
+    /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
+    /// # let store = support::doc_store();
+    /// use erlmcp_shm_reader::{Kind, Reader, l1::{Cache, CacheOptions, Upstream}};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let shm = Reader::open(store.path())?;
+    /// let cache: Cache<String> = Cache::new(&shm, CacheOptions::default(), |entry| {
+    ///     Ok(String::from_utf8(entry.data().to_vec())?)
+    /// });
+    /// let seen = shm.changes().ok();                              // first this, then the request
+    /// let answer = Arc::new(String::from("from the server"));
+    /// cache.insert_upstream(Kind::Resource, "dynamic://x", answer, Upstream {
+    ///     seen, ttl: Duration::from_secs(1), weight: 15, over: 0,
+    /// });
+    /// assert!(cache.get(Kind::Resource, "dynamic://x")?.unwrap().is_upstream());
+    /// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
+    /// ```
+    pub fn insert_upstream(
+        &self,
+        kind: Kind,
+        key: impl AsRef<[u8]>,
+        value: Arc<T>,
+        upstream: Upstream,
+    ) {
+        let Some(until) = Instant::now().checked_add(upstream.ttl) else {
+            return;
+        };
+        let origin = Origin::Upstream {
+            // The counter comes to this after more publishes than there will be.
+            seen: AtomicU64::new(upstream.seen.unwrap_or(u64::MAX)),
+            until,
+            over: upstream.over,
+        };
+        let asked = Asked::new(self.seed, kind, key.as_ref());
+        self.insert(asked, Node::new(value, 0, origin, upstream.weight));
+    }
+
+    fn insert(&self, asked: Asked<'_>, mut node: Node<T>) {
+        node.weight = node.weight.saturating_add(asked.key.len() + OVERHEAD);
+        let mut queues = self.queues.lock();
+        let table = self.table.pin();
+        if let Some(old) = table.remove(&asked) {
+            queues.left(old.weight, |place| self.standing(place, 0));
+            // It has earned its place.
+            (0..old.spend(0)).for_each(|_| node.used());
+        }
+        if node.weight > self.max_bytes {
+            return;
+        }
+        let key = asked.to_key();
+        node.ticket = queues.enter(key.clone(), node.weight);
+        table.insert(key, node);
+        while queues.bytes() > self.max_bytes || queues.entries() > self.max_entries {
+            let Some(key) = queues.evict(|place, uses| self.standing(place, uses)) else {
+                break;
+            };
+            table.remove(&key);
+            // Relaxed: a figure.
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn standing(&self, place: &queues::Place, spend: u8) -> Standing {
+        match self.table.pin().get(&place.key) {
+            Some(node) if node.ticket == place.ticket => Standing::Used(node.spend(spend)),
+            _ => Standing::Gone,
+        }
+    }
+
+    /// Forgets a value.
+    pub fn remove(&self, kind: Kind, key: impl AsRef<[u8]>) {
+        let asked = Asked::new(self.seed, kind, key.as_ref());
+        let mut queues = self.queues.lock();
+        if let Some(old) = self.table.pin().remove(&asked) {
+            queues.left(old.weight, |place| self.standing(place, 0));
+        }
+    }
+
+    /// Forgets the values for whose keys `unwanted` says so.
+    pub fn remove_where(&self, unwanted: impl Fn(Kind, &[u8]) -> bool) {
+        let table = self.table.pin();
+        let keys: Vec<Key> = table
+            .keys()
+            .filter(|key| unwanted(key.kind, &key.key))
+            .cloned()
+            .collect();
+        for key in keys {
+            self.remove(key.kind, &key.key);
+        }
+    }
+
+    /// Forgets every value.
+    pub fn clear(&self) {
+        let mut queues = self.queues.lock();
+        queues.clear();
+        self.table.pin().clear();
+    }
+
+    /// Versions of another store say nothing about what is held here.
+    fn empty_if_another_store(&self, generation: &Arc<Generation>) {
+        // Relaxed: a missed look is made up for under the lock.
+        if self.same_store.load(Ordering::Relaxed) == generation.serial {
+            return;
+        }
+        let id = generation.header.store_id;
+        let mut store_id = self.store_id.lock();
+        if store_id.replace(id).is_some_and(|before| before != id) {
+            self.clear();
+        }
+        self.same_store.store(generation.serial, Ordering::Relaxed);
+    }
+
+    /// What the cache did and holds.
+    pub fn stats(&self) -> CacheStats {
+        let (entries, bytes) = {
+            let queues = self.queues.lock();
+            (queues.entries(), queues.bytes())
+        };
+        CacheStats {
+            hits: self.counters.sum(|local| &local.hits),
+            misses: self.counters.sum(|local| &local.misses),
+            absent: self.counters.sum(|local| &local.absent),
+            coherence_misses: self.counters.sum(|local| &local.coherence_misses),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            entries,
+            bytes,
+        }
+    }
+
+    /// How long reads took, in ns: one of 128 of each thread is timed, which includes two looks at the
+    /// clock (some 25 ns each).
+    pub fn latency(&self) -> Histogram<u64> {
+        self.counters.latency()
+    }
+
+    /// The reader of the store.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+/// What the table has for a key.
+enum Looked<T> {
+    Nothing,
+    Current(Cached<T>),
+    /// A value that cannot be served as it is: its version and store, if it came from shared memory.
+    Stale(Option<(Arc<T>, u64, [u8; 16])>),
+}
+
+impl<T> std::fmt::Debug for Cache<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("reader", &self.reader)
+            .field("max_bytes", &self.max_bytes)
+            .field("max_entries", &self.max_entries)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! Counters and latencies of each thread by itself, so that counting shares no cache line.
+//!
+//! A counter has one thread that writes it, with a plain load and a plain store (Relaxed: a figure
+//! orders nothing), and any number that read it. Latencies are sampled: every [`SAMPLE`]th read of a
+//! thread looks at the clock, which spreads the cost of two looks, and of the histogram, thinly.
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use thread_local::ThreadLocal;
+
+/// One read in so many is timed.
+pub const SAMPLE: u64 = 128;
+/// The longest latency that is told from longer ones, in ns: a minute.
+const LONGEST: u64 = 60_000_000_000;
+
+/// A histogram of latencies in ns: three significant digits, up to a minute.
+pub fn histogram() -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, LONGEST, 3).expect("these bounds are valid");
+    histogram.auto(false);
+    histogram
+}
+
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Only ever called by the thread that the counter belongs to.
+    #[inline(always)]
+    pub fn count(&self) -> u64 {
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before.wrapping_add(1), Ordering::Relaxed);
+        before
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The figures of one thread.
+#[derive(Default)]
+pub struct Local {
+    reads: Counter,
+    pub hits: Counter,
+    pub misses: Counter,
+    pub absent: Counter,
+    pub coherence_misses: Counter,
+    /// Made by the first sample.
+    latency: Mutex<Option<Box<Histogram<u64>>>>,
+}
+
+impl Local {
+    /// To be called when a read begins; what it answers goes to [`end`](Self::end).
+    #[inline(always)]
+    pub fn begin(&self) -> Option<Instant> {
+        self.reads.count().is_multiple_of(SAMPLE).then(Instant::now)
+    }
+
+    #[inline(always)]
+    pub fn end(&self, started: Option<Instant>) {
+        if let Some(started) = started {
+            self.record(started);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn record(&self, started: Instant) {
+        let ns = started.elapsed().as_nanos() as u64;
+        let mut latency = self.latency.lock();
+        let histogram = latency.get_or_insert_with(|| Box::new(histogram()));
+        histogram.saturating_record(ns.max(1));
+    }
+}
+
+/// The figures of all threads.
+#[derive(Default)]
+pub struct Counters(ThreadLocal<Local>);
+
+impl Counters {
+    #[inline(always)]
+    pub fn local(&self) -> &Local {
+        self.0.get_or_default()
+    }
+
+    pub fn sum(&self, counter: impl Fn(&Local) -> &Counter) -> u64 {
+        self.0.iter().map(|local| counter(local).get()).sum()
+    }
+
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for local in &self.0 {
+            if let Some(histogram) = &*local.latency.lock() {
+                all.add(&**histogram).expect("all have the same bounds");
+            }
+        }
+        all
+    }
+}
