@@ -12,6 +12,8 @@ printf '\n== calls on normal schedulers while 1 GiB is compacted\n'
 LATENCY_MIB=1024 rebar3 ct --suite=erlang_test/erlmcp_shm_latency_SUITE --verbose
 printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'
 READERS=1000 STOPS=2000 cargo test --release -p erlmcp-shm-writer --test misbehave -- --nocapture
+printf '\n== a million first reads through a cache in another process\n'
+READS=1000000 cargo test --release -p erlmcp-shm-reader --test l1_processes
 printf '\n== random programs, rollovers included\n'
 PROPTEST_CASES=2000 cargo test --release -p erlmcp-shm-writer --test model -- --nocapture
 printf '\n== every key linearizable\n'

@@ -3,6 +3,11 @@
 #[cfg(test)]
 mod heap;
 mod lookup;
+#[cfg(feature = "l1")]
+mod stamped;
+
+#[cfg(feature = "l1")]
+pub(crate) use stamped::Stamp;
 
 use crate::ReadError;
 use crate::follow::Inner;
@@ -13,13 +18,14 @@ use erlmcp_shm_layout::{Header, HeaderWords, Kind, SlotValue, State, record_leng
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A generation that passed every check of [`open`](crate::open).
 pub(crate) struct Generation {
     pub header: Header,
     /// Unique in this process, unlike the number of a generation.
+    #[cfg(feature = "l1")]
     pub serial: u64,
     /// Stays unique while the generation is held: a mapped or open file keeps its inode.
     pub id: FileId,
@@ -52,11 +58,10 @@ impl Generation {
         } else {
             Source::Mapped(Mapping::new(&file, header)?)
         };
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let mut new = Self {
             header,
-            // Relaxed: nothing but its being unique counts.
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            #[cfg(feature = "l1")]
+            serial: stamped::next_serial(),
             id,
             path: Arc::clone(&reader.absolute),
             changes_base: 0,
@@ -202,13 +207,6 @@ impl Generation {
             Source::File(file) => Ok(file.log_record(offset, tail)?.map(Cow::Owned)),
         }
     }
-}
-
-/// Where a key's slot stands, and what its sequence was when the key was looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub position: usize,
-    pub sequence: u64,
 }
 
 /// A slot's content with the bytes that it names, before any check of them.

@@ -13,6 +13,8 @@
 //! either.
 
 mod lookup;
+#[cfg(feature = "l1")]
+mod stamped;
 
 use crate::ReadError;
 use crate::generation::Generation;

@@ -1,4 +1,4 @@
-//! What a lookup may cost: no allocation (counted), no system call (the kernel kills the process at
+//! What a lookup, and a hit in the cache, may cost: no allocation (counted), no system call (the kernel kills the process at
 //! the first one), and huge pages where the writer made them.
 
 #[allow(dead_code, reason = "each test file uses a part of it")]
@@ -74,6 +74,17 @@ fn lookups(path: &Path) {
     let shm = Reader::options().watcher(false).open(path).unwrap();
     let keys = keys();
     let mut held = shm.view().unwrap();
+    #[cfg(feature = "l1")]
+    let cache = {
+        use erlmcp_shm_reader::l1::{Cache, CacheOptions};
+        // In this mode a look at the clock is death too, though it is no system call.
+        let options = CacheOptions::default().sample_every(0);
+        let cache = Cache::new(&shm, options, |entry| Ok(entry.data().len()));
+        for key in &keys {
+            assert_eq!(*cache.get(Kind::Resource, key).unwrap().unwrap(), 1024);
+        }
+        cache
+    };
     let mut look = |n: u32| {
         let key = &keys[(n % KEYS) as usize];
         let view = shm.view().unwrap();
@@ -83,6 +94,8 @@ fn lookups(path: &Path) {
             assert!(entry.data()[500] == 7 && entry.metadata() == b"{}");
             assert!(view.get(Kind::Prompt, key).unwrap().is_none());
         }
+        #[cfg(feature = "l1")]
+        assert_eq!(*cache.get(Kind::Resource, key).unwrap().unwrap(), 1024);
     };
     look(0);
     #[cfg(target_os = "linux")]

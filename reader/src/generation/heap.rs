@@ -31,6 +31,8 @@ const STARTS: [u64; 2] = [0, u64::MAX - 3];
 fn view(bytes: &[u8]) -> Result<View, FormatError> {
     let header = Header::decode(bytes, bytes.len() as u64)?;
     let generation = Generation {
+        #[cfg(feature = "l1")]
+        serial: super::stamped::next_serial(),
         header,
         id: FileId::default(),
         path: Arc::from(Path::new("nowhere")),

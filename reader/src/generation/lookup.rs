@@ -1,6 +1,6 @@
 //! Finding live entries in a generation, mapped or read.
 
-use super::{Generation, Source, Stamp};
+use super::{Generation, Source};
 use crate::ReadError;
 use crate::entry::Entry;
 use crate::map::{Found, prefetch};
@@ -31,7 +31,7 @@ impl Generation {
     /// Apart, so that the code of a mapped lookup stays small.
     #[cold]
     #[inline(never)]
-    fn lookup_in_file<'a>(
+    pub(super) fn lookup_in_file<'a>(
         self: &'a Arc<Self>,
         kind: Kind,
         key: &[u8],
@@ -48,45 +48,6 @@ impl Generation {
             }
             _ => Ok(None),
         }
-    }
-
-    /// The live entry of a key with the stamp by which a copy of it is known to be current.
-    pub fn lookup_stamped<'a>(
-        self: &'a Arc<Self>,
-        kind: Kind,
-        key: &[u8],
-    ) -> Result<Option<(Stamp, Entry<'a>)>, ReadError> {
-        let Source::Mapped(mapping) = &self.source else {
-            // No slot is at hand for one load: the version says the same, at a lookup's cost.
-            let entry = self.lookup_in_file(kind, key)?;
-            let stamp = |entry: &Entry<'_>| Stamp {
-                position: 0,
-                sequence: entry.version(),
-            };
-            return Ok(entry.map(|entry| (stamp(&entry), entry)));
-        };
-        if key.len() > MAX_KEY {
-            return Ok(None);
-        }
-        let found = mapping.find_stamped(self.hash(kind, key), kind, key)?;
-        let found = found.filter(|(_, value, _)| !value.tombstone);
-        Ok(found.map(|(stamp, value, found)| (stamp, Entry::mapped(self, value, found))))
-    }
-
-    /// Whether what [`lookup_stamped`](Self::lookup_stamped) found is still what it would find.
-    #[inline(always)]
-    pub fn is_unchanged(&self, stamp: Stamp, kind: Kind, key: &[u8]) -> bool {
-        match &self.source {
-            Source::Mapped(mapping) => mapping.is_unchanged(stamp),
-            Source::File(_) => self.has_version(stamp.sequence, kind, key),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn has_version(&self, version: u64, kind: Kind, key: &[u8]) -> bool {
-        let now = self.find_version(self.hash(kind, key), kind, key);
-        now == Ok(Some(version))
     }
 
     /// The live entries of many keys. Each step is taken for a whole batch before the next one, so that
@@ -135,7 +96,7 @@ impl Generation {
 
     /// The hash of a key in this generation.
     #[inline(always)]
-    fn hash(&self, kind: Kind, key: &[u8]) -> u64 {
+    pub(super) fn hash(&self, kind: Kind, key: &[u8]) -> u64 {
         key_hash(self.header.seed, kind, key)
     }
 

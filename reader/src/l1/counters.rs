@@ -1,8 +1,8 @@
 //! Counters and latencies of each thread by itself, so that counting shares no cache line.
 //!
 //! A counter has one thread that writes it, with a plain load and a plain store (Relaxed: a figure
-//! orders nothing), and any number that read it. Latencies are sampled: every [`SAMPLE`]th read of a
-//! thread looks at the clock, which spreads the cost of two looks, and of the histogram, thinly.
+//! orders nothing), and any number that read it. Latencies are sampled: one read in so many looks at the
+//! clock, which spreads the cost of two looks, and of the histogram, thinly.
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use thread_local::ThreadLocal;
 
-/// One read in so many is timed.
-pub const SAMPLE: u64 = 128;
 /// The longest latency that is told from longer ones, in ns: a minute.
 const LONGEST: u64 = 60_000_000_000;
 
@@ -28,10 +26,9 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Only ever called by the thread that the counter belongs to.
     #[inline(always)]
-    pub fn count(&self) -> u64 {
+    pub fn count(&self) {
         let before = self.0.load(Ordering::Relaxed);
         self.0.store(before.wrapping_add(1), Ordering::Relaxed);
-        before
     }
 
     fn get(&self) -> u64 {
@@ -42,7 +39,8 @@ impl Counter {
 /// The figures of one thread.
 #[derive(Default)]
 pub struct Local {
-    reads: Counter,
+    /// Reads until the next one that is timed, this included.
+    until_sample: Counter,
     pub hits: Counter,
     pub misses: Counter,
     pub absent: Counter,
@@ -54,8 +52,22 @@ pub struct Local {
 impl Local {
     /// To be called when a read begins; what it answers goes to [`end`](Self::end).
     #[inline(always)]
-    pub fn begin(&self) -> Option<Instant> {
-        self.reads.count().is_multiple_of(SAMPLE).then(Instant::now)
+    pub fn begin(&self, sample_every: u64) -> Option<Instant> {
+        // Down to 0 and up again, since a division would cost more than all the rest.
+        let left = self.until_sample.0.load(Ordering::Relaxed);
+        if left > 1 {
+            self.until_sample.0.store(left - 1, Ordering::Relaxed);
+            return None;
+        }
+        self.sample(sample_every)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn sample(&self, every: u64) -> Option<Instant> {
+        let next = if every == 0 { u64::MAX } else { every };
+        self.until_sample.0.store(next, Ordering::Relaxed);
+        (every > 0).then(Instant::now)
     }
 
     #[inline(always)]

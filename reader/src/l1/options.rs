@@ -10,6 +10,7 @@
 pub struct CacheOptions {
     pub(super) max_bytes: usize,
     pub(super) max_entries: usize,
+    pub(super) sample_every: u64,
 }
 
 impl Default for CacheOptions {
@@ -17,6 +18,7 @@ impl Default for CacheOptions {
         Self {
             max_bytes: 10 << 20,
             max_entries: 1 << 16,
+            sample_every: 128,
         }
     }
 }
@@ -32,6 +34,13 @@ impl CacheOptions {
     /// How many values there may be (65,536).
     pub fn max_entries(mut self, entries: usize) -> Self {
         self.max_entries = entries;
+        self
+    }
+
+    /// One read in so many, of each thread, is timed for [`Cache::latency`](super::Cache::latency) (128); 0
+    /// is none. Two looks at the clock and the histogram take some 100 ns, spread over as many reads.
+    pub fn sample_every(mut self, reads: u64) -> Self {
+        self.sample_every = reads;
         self
     }
 }
