@@ -1,4 +1,4 @@
-//! What may stand at the path, and what somebody may do to it meanwhile.
+//! What a writer finds when it starts, and what it leaves when it ends.
 
 mod common;
 
@@ -140,50 +140,6 @@ fn a_stray_generation_is_marked_and_removed_and_its_reader_follows() {
         .unwrap();
     assert_eq!(read(&reader, 1), Some(2), "the mark on the stray was seen");
     assert_eq!(strays(&path), [dir.path().join("store.mine.tmp")]);
-}
-
-#[test]
-fn a_removed_path_is_noticed_and_made_good() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let writer = small().open(&path).unwrap();
-    writer
-        .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
-        .unwrap();
-    let reader = Reader::open(&path).unwrap();
-    writer.heartbeat().unwrap();
-    fs::remove_file(&path).unwrap();
-    fs::remove_file(path.with_extension("lock")).unwrap();
-    assert_eq!(writer.heartbeat(), Err(WriteError::PathLost));
-    writer.compact().unwrap();
-    writer.heartbeat().unwrap();
-    writer
-        .put(KIND, &key(1), &payload(1, 2, 64), b"{}")
-        .unwrap();
-    assert_eq!(read(&reader, 1), Some(2));
-    assert_eq!(read(&Reader::open(&path).unwrap(), 1), Some(2));
-    assert_eq!(
-        refusal(&path),
-        Some(WriteError::Locked),
-        "the lock was taken again"
-    );
-    assert!(strays(&path).is_empty());
-}
-
-#[test]
-fn a_file_that_somebody_put_at_the_path_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let writer = small().open(&path).unwrap();
-    writer
-        .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
-        .unwrap();
-    fs::write(dir.path().join("theirs"), b"not ours").unwrap();
-    fs::rename(dir.path().join("theirs"), &path).unwrap();
-    assert_eq!(writer.heartbeat(), Err(WriteError::PathLost));
-    assert_eq!(writer.compact(), Err(WriteError::PathLost));
-    assert_eq!(fs::read(&path).unwrap(), b"not ours");
-    assert!(strays(&path).is_empty());
 }
 
 #[test]
@@ -371,26 +327,4 @@ fn a_writer_used_while_another_panic_unwinds_goes_on() {
     }));
     assert!(unwound.is_err());
     writer.put(KIND, b"x", b"", b"{}").unwrap();
-}
-
-/// A writer cannot go on in a file that somebody cut off, and its next store into what is gone would end the
-/// process: the heartbeat says so, and touches nothing.
-#[test]
-fn a_truncated_file_is_noticed_by_the_heartbeat() {
-    for length in [0, 4096, 12_000] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        let writer = small().open(&path).unwrap();
-        writer
-            .put(KIND, &key(1), &payload(1, 1, 64), b"{}")
-            .unwrap();
-        writer.heartbeat().unwrap();
-        let content = fs::read(&path).unwrap();
-        let file = File::options().write(true).open(&path).unwrap();
-        file.set_len(length).unwrap();
-        let noticed = writer.heartbeat().unwrap_err();
-        assert!(matches!(noticed, WriteError::Corrupt(_)), "{noticed}");
-        // Closing the store needs its header.
-        fs::write(&path, content).unwrap();
-    }
 }

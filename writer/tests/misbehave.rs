@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use common::{KIND, Tmpfs, child, child_args, key, payload, read, small};
 use erlmcp_shm_reader::{Reader, Verdict};
 use erlmcp_shm_writer::{WriteError, Writer};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::io::Errno;
 
@@ -184,6 +185,26 @@ fn lookups(reader: &Reader, rounds: usize) -> Vec<u128> {
     times
 }
 
+/// Stops a child and waits until all of its threads stand.
+fn stop(process: &Child) {
+    signal(process, Signal::SIGSTOP);
+    let pid = Pid::from_raw(process.id() as i32);
+    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+}
+
+/// The file under a temporary name that a rollover in progress has, and the generation it is for.
+fn rollover_in_progress(path: &Path) -> Option<(PathBuf, u64)> {
+    let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    names.map(|name| name.unwrap().path()).find_map(|name| {
+        let text = name.file_name()?.to_str()?;
+        let rest = text.strip_prefix("store.")?.strip_suffix(".tmp")?;
+        let number = rest.split_once('.')?.0.parse().unwrap();
+        Some((name, number))
+    })
+}
+
+/// Wherever it is stopped: in a put, or with the next generation half built.
 #[test]
 fn a_stopped_writer_stops_no_reader() {
     let dir = tempfile::tempdir().unwrap();
@@ -192,25 +213,39 @@ fn a_stopped_writer_stops_no_reader() {
     wait_for(&mut writer, "open");
     let reader = Reader::open(&path).unwrap();
     let (mut running, mut stopped) = (Vec::new(), Vec::new());
-    let stops = std::env::var("STOPS").map_or(50, |n| n.parse().unwrap());
-    for stop in 0..stops {
+    let (mut stops, mut in_rollovers) = (0, 0);
+    let least = std::env::var("STOPS").map_or(50, |n| n.parse().unwrap());
+    let patience = Instant::now() + Duration::from_secs(60);
+    while stops < least || (in_rollovers < 3 && Instant::now() < patience) {
         running.extend(lookups(&reader, 500));
-        std::thread::sleep(Duration::from_micros(stop * 377 % 5000));
-        signal(&writer, Signal::SIGSTOP);
+        std::thread::sleep(Duration::from_micros(stops * 377 % 5000));
+        stop(&writer);
+        let rollover = rollover_in_progress(&path);
         stopped.extend(lookups(&reader, 500));
-        if stop == 0 {
+        if stops == 0 {
             let patience = Instant::now() + Duration::from_secs(30);
             while reader.liveness().verdict() != Verdict::Stale {
                 assert!(Instant::now() < patience, "{:?}", reader.liveness());
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
+        assert_eq!(rollover, rollover_in_progress(&path), "it does stand still");
         let changes = reader.changes().unwrap();
         signal(&writer, Signal::SIGCONT);
         let more = reader.wait_for_change(changes, Duration::from_secs(30));
         assert!(more.unwrap().is_some(), "it goes on");
+        if let Some((name, generation)) = rollover {
+            let patience = Instant::now() + Duration::from_secs(30);
+            while name.exists() || reader.view().unwrap().generation() < generation {
+                assert!(Instant::now() < patience, "the rollover goes on");
+            }
+            in_rollovers += 1;
+        }
+        stops += 1;
     }
-    println!("{stops} stops; a lookup, in ns:   p50      p99    p99.9");
+    assert!(in_rollovers >= 3, "of {stops} stops");
+    println!("{stops} stops, {in_rollovers} of them within a rollover that went on afterwards");
+    println!("a lookup, in ns:                p50      p99    p99.9");
     for (name, times) in [
         ("writer runs", &mut running),
         ("writer stopped", &mut stopped),
