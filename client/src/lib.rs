@@ -4,5 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod breaker;
+mod score;
+
+#[cfg(test)]
+#[path = "../../reader/tests/support/property.rs"]
+mod property;
 
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
+pub use score::{
+    Candidate, Checks, FAIL_BACK_CHECKS, FAIL_BACK_MARGIN, Health, Latency, Throughput, best, score,
+};

@@ -1,11 +1,9 @@
 //! By hand what the states are for, and the whole machine against a model.
 
 use super::*;
+use crate::property;
 use proptest::prelude::*;
 use std::thread;
-
-#[path = "../../../reader/tests/support/property.rs"]
-mod property;
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
