@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// When a [`Breaker`] opens and closes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerOptions {
     /// Whether it ever opens (true).
     pub enabled: bool,

@@ -3,14 +3,26 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod breaker;
+mod error;
+mod hybrid;
+mod object;
 mod score;
+mod upstream;
 
 #[cfg(test)]
 #[path = "../../reader/tests/support/property.rs"]
 mod property;
 
+pub use answer::{Answer, Part, Passed, Tier};
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
+pub use error::ClientError;
+pub use hybrid::{CacheMode, Change, Changes, HybridClient, Options, Request};
 pub use score::{
     Candidate, Checks, FAIL_BACK_CHECKS, FAIL_BACK_MARGIN, Health, Latency, Throughput, best, score,
+};
+pub use upstream::{
+    Connect, ConnectError, Connected, Listener, Notice, Revision, Route, TransportStatus,
+    UpstreamError, UpstreamOptions,
 };

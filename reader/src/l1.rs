@@ -296,9 +296,12 @@ impl<T: Send + Sync + 'static> Cache<T> {
         };
         let found = patiently(|| generation.lookup_stamped(asked.kind, asked.key))?;
         let Some((stamp, entry)) = found.filter(|(_, entry)| !entry.is_expired()) else {
-            if known.is_some() {
+            if let Some(known) = known {
                 local.coherence_misses.count();
-                self.remove(asked.kind, asked.key);
+                // One from upstream stays, for `stale`, until it has to make room.
+                if known.is_some() {
+                    self.remove(asked.kind, asked.key);
+                }
             }
             local.absent.count();
             return Ok(None);
@@ -410,6 +413,18 @@ impl<T: Send + Sync + 'static> Cache<T> {
             Some(node) if node.ticket == place.ticket => Standing::Used(node.spend(spend)),
             _ => Standing::Gone,
         }
+    }
+
+    /// What is held for a key, current or not: for who would rather have an old answer than none, when nothing
+    /// else can be reached. Deleted entries are not among it once a read has noticed that they are gone.
+    pub fn stale(&self, kind: Kind, key: impl AsRef<[u8]>) -> Option<Cached<T>> {
+        let table = self.table.pin();
+        let node = table.get(&Asked::new(self.seed, kind, key.as_ref()))?;
+        Some(Cached {
+            value: Arc::clone(&node.value),
+            version: node.version,
+            tier: Tier::L1,
+        })
     }
 
     /// Forgets a value.
