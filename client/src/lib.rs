@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
+
 mod breaker;
 mod score;
 
@@ -11,6 +13,7 @@ mod score;
 mod property;
 
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
+pub use config::Config;
 pub use score::{
     Candidate, Checks, FAIL_BACK_CHECKS, FAIL_BACK_MARGIN, Health, Latency, Throughput, best, score,
 };
