@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod metrics;
 
 mod breaker;
 mod score;
@@ -14,6 +15,7 @@ mod property;
 
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
 pub use config::Config;
+pub use metrics::Metrics;
 pub use score::{
     Candidate, Checks, FAIL_BACK_CHECKS, FAIL_BACK_MARGIN, Health, Latency, Throughput, best, score,
 };

@@ -12,7 +12,8 @@ use toml::de::DeValue;
 /// let names = TransportKind::ALL.map(TransportKind::name);
 /// assert_eq!(names, ["websocket", "http", "sse", "stdio"]);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// JSON-RPC in the text frames of a WebSocket.
     WebSocket,
