@@ -264,6 +264,21 @@ fn the_text_is_written_as_specified() {
     assert_eq!(samples.len(), expected.len());
 }
 
+#[test]
+fn of_no_reads_there_are_no_quantiles() {
+    let latency = histogram(&[]);
+    let text = Metrics::new(&Counts::new(&latency)).prometheus();
+    for line in [
+        "{quantile=\"0.5\"} NaN",
+        "{quantile=\"0.99\"} NaN",
+        "_sum 0",
+        "_count 0",
+    ] {
+        let line = format!("erlmcp_claude_flow_latency_seconds{line}\n");
+        assert!(text.contains(&line), "{line}");
+    }
+}
+
 /// Name, kind and labels of each metric in a text, in its order.
 fn families(text: &str) -> Vec<(String, String, Vec<String>)> {
     let mut families: Vec<(String, String, Vec<String>)> = vec![];

@@ -142,6 +142,21 @@ b.c = []
 }
 
 #[test]
+fn an_address_is_a_whole_one() {
+    for url in [
+        "http://",
+        "http:///",
+        "http://h:99999/",
+        "http://[::1",
+        "ftp://h/",
+        "/mcp",
+    ] {
+        let found = problems(&format!("mcp.erlmcp.http.url = {url:?}"));
+        assert!(matches!(found[0].fault, Fault::WrongValue { .. }), "{url}");
+    }
+}
+
+#[test]
 fn what_is_not_toml_is_refused_with_its_place() {
     let found = problems("[mcp]\ntransport = hybrid\n");
     assert_eq!((found[0].line, found[0].column), (2, 13), "{found:?}");
