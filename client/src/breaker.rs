@@ -50,7 +50,8 @@ impl Default for BreakerOptions {
 /// use erlmcp_shm_client::BreakerState;
 /// assert_eq!(BreakerState::HalfOpen.to_string(), "half-open");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Requests go through.
     Closed,

@@ -208,7 +208,7 @@ impl HybridClient {
         Changes(receiver)
     }
 
-    /// Forgets everything that the first tier holds, and all lists.
+    /// Has everything that came from the server asked for anew. (What came from shared memory is always fresh.)
     pub fn refresh(&self) {
         self.inner.heard(Notice::Gap);
     }
@@ -335,7 +335,7 @@ impl Inner {
             Notice::Gap => {
                 self.lists.lock().clear();
                 if let Some(cache) = cache {
-                    cache.clear();
+                    cache.expire_upstream();
                 }
             }
         }

@@ -3,6 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod metrics;
+
 mod answer;
 mod breaker;
 mod error;
@@ -17,8 +20,10 @@ mod property;
 
 pub use answer::{Answer, Part, Passed, Tier};
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
+pub use config::Config;
 pub use error::ClientError;
 pub use hybrid::{CacheMode, Change, Changes, HybridClient, Options, Request};
+pub use metrics::Metrics;
 pub use score::{
     Candidate, Checks, FAIL_BACK_CHECKS, FAIL_BACK_MARGIN, Health, Latency, Throughput, best, score,
 };

@@ -18,8 +18,8 @@ use rmcp::model::{
 };
 use serde_json::{Map, Value, json};
 
-pub(crate) type Json = Map<String, Value>;
-pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Json = Map<String, Value>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long an answer may be treated as fresh where an entry does not say, in ms.
 pub(crate) const DEFAULT_TTL_MS: u64 = 10_000;
@@ -223,7 +223,7 @@ fn template(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Template, Error
 
 /// A required argument that was not given.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Missing(pub String);
+pub struct Missing(pub String);
 
 impl Template {
     /// The prompt with its arguments put in: `{{name}}` in a message's text is replaced by the argument of that

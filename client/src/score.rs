@@ -39,7 +39,8 @@ pub const FAIL_BACK_CHECKS: u32 = 2;
 /// assert_eq!(Health::Degraded.to_string(), "degraded");
 /// assert_eq!(Health::Degraded.value(), 0.5);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// As it should be, or new.
     Healthy,

@@ -139,6 +139,7 @@ impl Upstream {
     pub fn new(mut routes: Vec<Route>, options: UpstreamOptions, hear: Hear) -> Arc<Self> {
         routes.sort_by_key(|route| std::cmp::Reverse(route.priority));
         let subscriptions = watch::Sender::new(BTreeSet::new());
+        let connected_before = Arc::default();
         let links = routes.into_iter().map(|route| {
             Arc::new(Link::new(
                 route.name,
@@ -148,6 +149,7 @@ impl Upstream {
                 options.connect_timeout,
                 Arc::clone(&hear),
                 subscriptions.subscribe(),
+                Arc::clone(&connected_before),
             ))
         });
         Arc::new(Self {

@@ -7,7 +7,6 @@ use erlmcp_shm_reader::{Kind, Reader};
 use erlmcp_shm_writer::{Attributes, Scope, Writer};
 use rmcp::model::{ReadResourceResult, ResourceContents};
 use serde_json::json;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::{World, route};
@@ -75,7 +74,7 @@ fn said(text: &str, tier: Tier) -> (String, Tier) {
 #[tokio::test]
 async fn a_read_is_answered_by_the_nearest_tier_and_never_by_an_old_value() {
     let store = store();
-    let world = Arc::new(World::default());
+    let world = World::new();
     world.set(URI, "at the server");
     let (route, _switch) = route("pipe", 5, &world, true);
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
@@ -99,7 +98,7 @@ async fn a_read_is_answered_by_the_nearest_tier_and_never_by_an_old_value() {
 #[tokio::test]
 async fn both_revisions_of_mcp_are_spoken() {
     for stateless in [true, false] {
-        let world = Arc::new(World::default());
+        let world = World::new();
         world.set(URI, "x");
         let (route, switch) = route("pipe", 5, &world, stateless);
         let client = HybridClient::new(None, vec![route], options());
@@ -228,7 +227,7 @@ async fn a_private_entry_is_for_its_partition() {
 
 #[tokio::test]
 async fn misses_at_the_same_time_make_one_request() {
-    let world = Arc::new(World::default());
+    let world = World::new();
     world.set(URI, "x");
     *world.delay.lock().unwrap() = Duration::from_millis(50);
     let (route, _switch) = route("pipe", 5, &world, true);
@@ -243,7 +242,7 @@ async fn misses_at_the_same_time_make_one_request() {
 
 #[tokio::test]
 async fn an_answer_older_than_an_invalidation_is_given_and_not_kept() {
-    let world = Arc::new(World::default());
+    let world = World::new();
     world.set(URI, "old");
     *world.delay.lock().unwrap() = Duration::from_millis(200);
     let (route, _switch) = route("pipe", 5, &world, true);
@@ -267,7 +266,7 @@ async fn what_a_call_invalidates_is_read_from_the_server_until_shared_memory_is_
     let store = store();
     store.put(Kind::Resource, URI, "published before", "{}");
     store.put(Kind::Resource, "file:///b", "published before", "{}");
-    let world = Arc::new(World::default());
+    let world = World::new();
     world.set(URI, "at the server");
     let (route, _switch) = route("pipe", 5, &world, true);
     let invalidate = [("write".to_owned(), vec!["file:///a*".to_owned()])].into();
@@ -295,8 +294,10 @@ async fn what_a_call_invalidates_is_read_from_the_server_until_shared_memory_is_
 async fn a_silent_writer_is_not_trusted_for_longer_than_it_may_be() {
     let store = store();
     store.put(Kind::Resource, URI, "published", "{}");
-    let world = Arc::new(World::default());
+    let world = World::new();
     world.set(URI, "at the server");
+    // Or else the server's answer would be served for as long as that allows.
+    *world.ttl_ms.lock().unwrap() = Some(0);
     let ttl = Duration::from_millis(300);
     let with_routes = |routes| {
         let options = Options {
@@ -330,7 +331,7 @@ async fn a_silent_writer_is_not_trusted_for_longer_than_it_may_be() {
 async fn stale_on_error_is_asked_for() {
     for stale_on_error in [false, true] {
         let store = store();
-        let world = Arc::new(World::default());
+        let world = World::new();
         world.set(URI, "x");
         *world.ttl_ms.lock().unwrap() = Some(50);
         let (route, switch) = route("pipe", 5, &world, true);
@@ -354,7 +355,7 @@ async fn stale_on_error_is_asked_for() {
 async fn the_three_modes_of_a_request() {
     let store = store();
     store.put(Kind::Resource, URI, "published", "{}");
-    let world = Arc::new(World::default());
+    let world = World::new();
     world.set(URI, "at the server");
     world.set("dynamic://x", "1");
     let (route, _switch) = route("pipe", 5, &world, true);
@@ -401,7 +402,7 @@ async fn the_three_modes_of_a_request() {
 async fn a_server_says_that_a_resource_has_changed() {
     for stateless in [true, false] {
         let store = store();
-        let world = Arc::new(World::default());
+        let world = World::new();
         world.set(URI, "1");
         let (route, _switch) = route("pipe", 5, &world, stateless);
         let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
@@ -464,7 +465,7 @@ async fn without_any_tier_the_errors_say_what_is_missing() {
         matches!(error, ClientError::Upstream(UpstreamError::NoTransport)),
         "{error}"
     );
-    let world = Arc::new(World::default());
+    let world = World::new();
     let (route, switch) = route("pipe", 5, &world, true);
     switch.kill();
     let dead = HybridClient::new(None, vec![route], options());
@@ -492,7 +493,7 @@ async fn the_first_tier_can_be_off() {
 async fn a_list_is_what_is_published_if_that_is_said_to_be_complete() {
     let store = store();
     store.put(Kind::ToolSchema, "only", r#"{"type":"object"}"#, "{}");
-    let world = Arc::new(World::default());
+    let world = World::new();
     let (route, switch) = route("pipe", 5, &world, true);
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
     assert_eq!(client.list_tools().await.unwrap().len(), 2);

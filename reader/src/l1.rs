@@ -53,7 +53,7 @@ use queues::{Queues, Standing};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 type DecodeError = Box<dyn std::error::Error + Send + Sync>;
@@ -377,6 +377,7 @@ impl<T: Send + Sync + 'static> Cache<T> {
             // The counter comes to this after more publishes than there will be.
             seen: AtomicU64::new(upstream.seen.unwrap_or(u64::MAX)),
             until,
+            expired: AtomicBool::new(false),
             over: upstream.over,
         };
         let asked = Asked::new(self.seed, kind, key.as_ref());
@@ -446,6 +447,16 @@ impl<T: Send + Sync + 'static> Cache<T> {
             .collect();
         for key in keys {
             self.remove(key.kind, &key.key);
+        }
+    }
+
+    /// Has every value that came from upstream expire now. [`stale`](Self::stale) still finds them.
+    pub fn expire_upstream(&self) {
+        for node in self.table.pin().values() {
+            if let Origin::Upstream { expired, .. } = &node.origin {
+                // Relaxed: see where it is loaded.
+                expired.store(true, Ordering::Relaxed);
+            }
         }
     }
 

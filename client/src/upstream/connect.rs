@@ -31,7 +31,7 @@ pub type Connected = RunningService<RoleClient, Listener>;
 /// impl Connect for UnixSocket {
 ///     fn connect(&self, listener: Listener, within: Duration) -> BoxFuture<'_, Result<Connected, ConnectError>> {
 ///         Box::pin(async move {
-///             let dial = async || Ok(tokio::net::UnixStream::connect(&self.0).await?);
+///             let dial = || async { Ok(tokio::net::UnixStream::connect(&self.0).await?) };
 ///             Revision::Auto.negotiate(listener, within, dial).await
 ///         })
 ///     }
@@ -64,15 +64,16 @@ impl Revision {
     ///
     /// # Errors
     /// What the dialling says, or why no conversation came about within the time.
-    pub async fn negotiate<T, E, A>(
+    pub async fn negotiate<T, E, A, F>(
         self,
         listener: Listener,
         within: Duration,
-        dial: impl AsyncFn() -> Result<T, ConnectError>,
+        dial: impl Fn() -> F + Send + Sync,
     ) -> Result<Connected, ConnectError>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: std::error::Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, ConnectError>> + Send,
     {
         let newest = || vec![ProtocolVersion::V_2026_07_28];
         let (first, second) = match self {
@@ -89,27 +90,37 @@ impl Revision {
                 (both, Some(ClientLifecycleMode::Initialize))
             }
         };
-        let start = async |mode: ClientLifecycleMode, within: Duration| {
-            let serve = async {
-                let transport = dial().await?;
-                let served = serve_client_with_lifecycle(listener.clone(), transport, mode);
-                Ok::<_, ConnectError>(served.await?)
-            };
-            match tokio::time::timeout(within, serve).await {
-                Ok(result) => result,
-                Err(_) => Err(format!("no conversation within {within:?}").into()),
-            }
-        };
         let Some(second) = second else {
-            return start(first, within).await;
+            return start(first, &listener, within, dial()).await;
         };
-        match start(first, within / 2).await {
+        match start(first, &listener, within / 2, dial()).await {
             Ok(connected) => Ok(connected),
             Err(error) => {
                 tracing::debug!(%error, "server/discover failed, trying initialize");
-                start(second, within / 2).await
+                start(second, &listener, within / 2, dial()).await
             }
         }
+    }
+}
+
+async fn start<T, E, A>(
+    mode: ClientLifecycleMode,
+    listener: &Listener,
+    within: Duration,
+    dialled: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<Connected, ConnectError>
+where
+    T: IntoTransport<RoleClient, E, A>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let serve = async {
+        let transport = dialled.await?;
+        let served = serve_client_with_lifecycle(listener.clone(), transport, mode);
+        Ok::<_, ConnectError>(served.await?)
+    };
+    match tokio::time::timeout(within, serve).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no conversation within {within:?}").into()),
     }
 }
 

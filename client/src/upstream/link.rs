@@ -29,6 +29,8 @@ pub(crate) struct Link {
     used: AtomicBool,
     hear: Hear,
     subscriptions: Subscriptions,
+    /// Whether this or another transport was ever connected: what is said to nobody is missed from then on.
+    connected_before: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -68,6 +70,7 @@ impl Drop for Connection {
 }
 
 impl Link {
+    #[allow(clippy::too_many_arguments, reason = "what it is made of, once")]
     pub fn new(
         name: String,
         priority: u8,
@@ -76,6 +79,7 @@ impl Link {
         connect_timeout: Duration,
         hear: Hear,
         subscriptions: Subscriptions,
+        connected_before: Arc<AtomicBool>,
     ) -> Self {
         Self {
             name,
@@ -88,6 +92,7 @@ impl Link {
             used: AtomicBool::new(false),
             hear,
             subscriptions,
+            connected_before,
         }
     }
 
@@ -139,8 +144,10 @@ impl Link {
             let service = service.map_err(|error| error.to_string())?;
             let connection = Arc::new(self.begin(service));
             *held = Some(Arc::clone(&connection));
-            // Whatever was said while there was no connection was said to nobody.
-            (self.hear)(Notice::Gap);
+            // Whatever was said between two connections was said to nobody.
+            if self.connected_before.swap(true, Ordering::Relaxed) {
+                (self.hear)(Notice::Gap);
+            }
             Ok(connection)
         };
         match tokio::time::timeout(within, connect).await {

@@ -30,6 +30,13 @@ pub struct World {
 }
 
 impl World {
+    /// Whose answers may be kept for a minute. (On the stateless revision rmcp's server says 0 where none is given.)
+    pub fn new() -> Arc<Self> {
+        let world = Self::default();
+        *world.ttl_ms.lock().unwrap() = Some(60_000);
+        Arc::new(world)
+    }
+
     pub fn set(&self, uri: &str, text: &str) {
         self.resources
             .lock()
@@ -181,7 +188,7 @@ impl ServerHandler for Server {
         }
     }
 
-    #[expect(deprecated)]
+    #[allow(deprecated)]
     async fn subscribe(
         &self,
         request: SubscribeRequestParams,
@@ -246,7 +253,7 @@ impl Connect for Pipe {
         listener: Listener,
         within: Duration,
     ) -> BoxFuture<'_, std::result::Result<Connected, ConnectError>> {
-        let dial = async || {
+        let dial = move || async move {
             if self.switch.refuses.load(Ordering::SeqCst) {
                 return Err("connection refused".into());
             }
