@@ -53,7 +53,7 @@ use queues::{Queues, Standing};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 type DecodeError = Box<dyn std::error::Error + Send + Sync>;
@@ -296,9 +296,12 @@ impl<T: Send + Sync + 'static> Cache<T> {
         };
         let found = patiently(|| generation.lookup_stamped(asked.kind, asked.key))?;
         let Some((stamp, entry)) = found.filter(|(_, entry)| !entry.is_expired()) else {
-            if known.is_some() {
+            if let Some(known) = known {
                 local.coherence_misses.count();
-                self.remove(asked.kind, asked.key);
+                // One from upstream stays, for `stale`, until it has to make room.
+                if known.is_some() {
+                    self.remove(asked.kind, asked.key);
+                }
             }
             local.absent.count();
             return Ok(None);
@@ -374,6 +377,7 @@ impl<T: Send + Sync + 'static> Cache<T> {
             // The counter comes to this after more publishes than there will be.
             seen: AtomicU64::new(upstream.seen.unwrap_or(u64::MAX)),
             until,
+            expired: AtomicBool::new(false),
             over: upstream.over,
         };
         let asked = Asked::new(self.seed, kind, key.as_ref());
@@ -412,6 +416,18 @@ impl<T: Send + Sync + 'static> Cache<T> {
         }
     }
 
+    /// What is held for a key, current or not: for who would rather have an old answer than none, when nothing
+    /// else can be reached. Deleted entries are not among it once a read has noticed that they are gone.
+    pub fn stale(&self, kind: Kind, key: impl AsRef<[u8]>) -> Option<Cached<T>> {
+        let table = self.table.pin();
+        let node = table.get(&Asked::new(self.seed, kind, key.as_ref()))?;
+        Some(Cached {
+            value: Arc::clone(&node.value),
+            version: node.version,
+            tier: Tier::L1,
+        })
+    }
+
     /// Forgets a value.
     pub fn remove(&self, kind: Kind, key: impl AsRef<[u8]>) {
         let asked = Asked::new(self.seed, kind, key.as_ref());
@@ -431,6 +447,16 @@ impl<T: Send + Sync + 'static> Cache<T> {
             .collect();
         for key in keys {
             self.remove(key.kind, &key.key);
+        }
+    }
+
+    /// Has every value that came from upstream expire now. [`stale`](Self::stale) still finds them.
+    pub fn expire_upstream(&self) {
+        for node in self.table.pin().values() {
+            if let Origin::Upstream { expired, .. } = &node.origin {
+                // Relaxed: see where it is loaded.
+                expired.store(true, Ordering::Relaxed);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use crate::ReadError;
 use crate::generation::{Generation, Stamp, patiently};
 use erlmcp_shm_layout::Kind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// A cached value.
@@ -36,6 +36,8 @@ pub enum Origin {
         /// The change counter at which shared memory was last known not to have it.
         seen: AtomicU64,
         until: Instant,
+        /// It was made to expire before its time.
+        expired: AtomicBool,
         /// Versions up to this do not count: the value is known to be newer.
         over: u64,
     },
@@ -72,8 +74,18 @@ impl<T> Node<T> {
                     && (*expires_at == 0 || *expires_at > crate::sys::boottime_now())
             }
             (Origin::Shared { .. }, None) => false,
-            (Origin::Upstream { seen, until, over }, generation) => {
-                Instant::now() < *until
+            (
+                Origin::Upstream {
+                    seen,
+                    until,
+                    expired,
+                    over,
+                },
+                generation,
+            ) => {
+                // Relaxed: whoever expired it under a lock or by a message has ordered that already.
+                !expired.load(Ordering::Relaxed)
+                    && Instant::now() < *until
                     && generation.is_none_or(|generation| {
                         still_absent(seen, *over, generation, kind, key).unwrap_or(false)
                     })
