@@ -33,7 +33,7 @@ impl Writer {
             None => recovery::unreadable(&path)?,
             Some(_) => None,
         };
-        recovery::sweep(&path, remains.as_ref().map(|remains| remains.map.id))?;
+        recovery::sweep(&path, remains.as_ref())?;
         let (current, changes, damaged, old) = start(&path, options, &limits, remains)?;
         if let Some(region) = unreadable {
             let counted = HeaderWords::new(region.header_words()).changes();

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -301,11 +302,16 @@ pub fn unreadable(path: &Path) -> Result<Option<Region>, WriteError> {
 
 /// Marks, wakes and unlinks every file that an earlier writer left under a temporary name, `current`
 /// being the one at the path. A file of somebody else stays: it can do no harm there.
-pub fn sweep(path: &Path, current: Option<FileId>) -> Result<(), WriteError> {
+pub fn sweep(path: &Path, current: Option<&Remains>) -> Result<(), WriteError> {
+    let id = current.map(|current| current.map.id);
     for stray in sys::strays(path)? {
+        if is_of_another_store(&stray, current) {
+            let _ = rustix::fs::unlink(&stray);
+            continue;
+        }
         match open(&stray) {
             // A second name of the file at the path: nothing has taken its place yet.
-            Err(WriteError::Locked) if sys::id_at(&stray)? == current => {}
+            Err(WriteError::Locked) if sys::id_at(&stray)? == id => {}
             Ok(Some(remains)) => remains.supersede(remains.changes().wrapping_add(1)),
             // Ours, and not (yet) a store: killed while it was made.
             Err(WriteError::NotAStore | WriteError::Corrupt(_)) => {}
@@ -315,4 +321,17 @@ pub fn sweep(path: &Path, current: Option<FileId>) -> Result<(), WriteError> {
         let _ = rustix::fs::unlink(&stray);
     }
     Ok(())
+}
+
+/// Whether a temporary name of ours was given, as one more, to the file of a store that is not ours: that store
+/// is alive under its own name, and a mark would send its readers away for nothing.
+fn is_of_another_store(stray: &Path, current: Option<&Remains>) -> bool {
+    let Ok(Some((file, id, header))) = examine(stray) else {
+        return false;
+    };
+    let has_other_names = file.metadata().is_ok_and(|found| found.nlink() > 1);
+    let is_ours = current.is_some_and(|current| {
+        current.map.id == id || current.map.header.store_id == header.store_id
+    });
+    has_other_names && !is_ours
 }

@@ -142,6 +142,37 @@ fn a_stray_generation_is_marked_and_removed_and_its_reader_follows() {
     assert_eq!(strays(&path), [dir.path().join("store.mine.tmp")]);
 }
 
+/// A past find: the start of one store marked the other as superseded.
+#[test]
+fn another_store_that_is_linked_under_a_temporary_name_is_left_as_it_is() {
+    for first_start in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+        if !first_start {
+            drop(small().open(&ours).unwrap());
+        }
+        let writer = small().open(&theirs).unwrap();
+        let put = writer.put(KIND, &key(1), &payload(1, 1, 64), b"{}");
+        put.unwrap();
+        let reader = Reader::options().watcher(false).open(&theirs).unwrap();
+        let stray = dir.path().join(format!("ours.7.{}.tmp", "ab".repeat(16)));
+        fs::hard_link(&theirs, &stray).unwrap();
+        // Its writer may live, and it may not.
+        for alive in [true, false] {
+            if !alive {
+                writer.close();
+            }
+            if !stray.exists() {
+                fs::hard_link(&theirs, &stray).unwrap();
+            }
+            drop(small().open(&ours).unwrap());
+            assert_eq!(read(&reader, 1), Some(1));
+            assert_eq!(read(&Reader::open(&theirs).unwrap(), 1), Some(1));
+        }
+        assert!(!stray.exists());
+    }
+}
+
 #[test]
 fn a_closed_store_says_so_and_stays_readable() {
     let dir = tempfile::tempdir().unwrap();
