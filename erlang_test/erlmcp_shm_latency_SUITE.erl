@@ -19,12 +19,15 @@
 all() ->
     [normal_calls_while_a_compaction_runs].
 
+%% In memory, as in earnest; the folder of the test run may be on a disk.
 init_per_testcase(Case, Config) ->
-    [{case_name, Case} | Config].
+    Unique = erlang:unique_integer([positive]),
+    Folder = lists:concat(["/dev/shm/", Case, "-", os:getpid(), "-", Unique]),
+    ok = file:make_dir(Folder),
+    [{folder, Folder} | Config].
 
 end_per_testcase(_Case, Config) ->
-    [file:delete(File) || Name <- [measured, other], File <- filelib:wildcard(path(Config, Name) ++ "*")],
-    ok.
+    ok = file:del_dir_r(proplists:get_value(folder, Config)).
 
 suite() ->
     [{timetrap, {minutes, 10}}].
@@ -52,8 +55,7 @@ normal_calls_while_a_compaction_runs(Config) ->
 %%% The store
 
 path(Config, Name) ->
-    %% In memory, as in earnest; the folder of the test run may be on a disk.
-    filename:join("/dev/shm", lists:concat(["erlmcp_shm_latency-", os:getpid(), "-", Name, "-", erlang:phash2(Config), ".shm"])).
+    filename:join(proplists:get_value(folder, Config), Name).
 
 fill(Config, Name, Mib) ->
     {ok, Writer} = ?NIF:open(list_to_binary(path(Config, Name)), (erlmcp_shm_test:open_options())#{
