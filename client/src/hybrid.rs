@@ -12,6 +12,7 @@
 //! from the server until shared memory shows a newer version than stood there before the call.
 
 mod changes;
+mod figures;
 mod flights;
 mod holds;
 mod options;
@@ -23,12 +24,15 @@ pub use request::Request;
 
 use crate::ClientError;
 use crate::answer::{Answer, Passed, Tier};
+use crate::config::{Config, Pattern, TransportKind};
+use crate::metrics::Metrics;
 use crate::object::{self, Object};
 use crate::upstream::{Notice, Route, TransportStatus, Upstream};
 use erlmcp_shm_reader::l1::{Cache, CacheError, CacheOptions};
 use erlmcp_shm_reader::{Kind, Reader};
+use figures::Figures;
 use flights::{Flights, What};
-use holds::{Holds, Pattern};
+use holds::Holds;
 use parking_lot::Mutex;
 use rmcp::model::{CallToolResult, GetPromptResult, Prompt, ReadResourceResult, Resource, Tool};
 use std::collections::HashMap;
@@ -60,13 +64,13 @@ pub(crate) struct Inner {
     shared: Option<Shared>,
     upstream: Arc<Upstream>,
     options: Options,
-    invalidate: HashMap<String, Vec<Pattern>>,
     lists: Mutex<HashMap<What, Listed>>,
     flights: Arc<Flights>,
     holds: Holds,
     /// Goes up with every invalidation.
     epoch: AtomicU64,
     changes: broadcast::Sender<Change>,
+    figures: Figures,
 }
 
 /// The first two tiers.
@@ -96,10 +100,6 @@ impl HybridClient {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(reader: Option<Reader>, routes: Vec<Route>, options: Options) -> Self {
-        let patterns = |keys: &Vec<String>| keys.iter().map(|key| Pattern::parse(key)).collect();
-        let invalidate = options.invalidate.iter();
-        let invalidate = invalidate.map(|(tool, keys)| (tool.clone(), patterns(keys)));
-        let invalidate: HashMap<String, Vec<Pattern>> = invalidate.collect();
         let inner = Arc::new_cyclic(|weak: &Weak<Inner>| {
             let client = weak.clone();
             let hear = Arc::new(move |notice: Notice| {
@@ -110,17 +110,47 @@ impl HybridClient {
             Inner {
                 shared: reader.map(|reader| Shared::new(&reader, &options)),
                 upstream: Upstream::new(routes, options.upstream, hear),
-                invalidate,
                 lists: Mutex::default(),
                 flights: Arc::default(),
                 holds: Holds::default(),
                 epoch: AtomicU64::new(0),
                 changes: broadcast::Sender::new(1024),
+                figures: Figures::default(),
                 options,
             }
         });
         inner.upstream.watch_health();
+        figures::report(&inner);
         Self { inner }
+    }
+
+    /// The client that a configuration describes. A store that is not there yet is waited for; one that cannot be
+    /// read, for now or for good, makes no error here, but is passed over by every request.
+    ///
+    /// # Errors
+    /// What opening the store says, unless that may change.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use erlmcp_shm_client::{Config, HybridClient};
+    /// let client = HybridClient::from_config(&Config::load("config.toml")?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_config(config: &Config) -> Result<Self, ClientError> {
+        let reader = match &config.l2 {
+            None => None,
+            Some(l2) => {
+                let options = Reader::options().allow_absent(true);
+                let options = options.refresh_interval(l2.refresh_interval);
+                Some(options.open(&l2.path).map_err(ClientError::Shared)?)
+            }
+        };
+        let routes = config.transports.iter().map(crate::transport::route);
+        Ok(Self::new(reader, routes.collect(), Options::of(config)))
     }
 
     /// A request with other than the usual ways: which tiers may answer, and how long it may take.
@@ -219,13 +249,18 @@ impl HybridClient {
     }
 
     /// Asks every transport for a sign of life: its name, and how long that took or why there was none.
-    pub async fn probe(&self) -> Vec<(String, Result<Duration, String>)> {
+    pub async fn probe(&self) -> Vec<(TransportKind, Result<Duration, String>)> {
         self.inner.upstream.probe_all().await
     }
 
     /// Looks at the health of every transport that was used, now.
     pub async fn check_health(&self) {
         self.inner.upstream.check_health().await;
+    }
+
+    /// What was counted and measured so far.
+    pub fn metrics(&self) -> Metrics {
+        self.inner.metrics()
     }
 
     /// The reader of shared memory, if there is one.
@@ -268,7 +303,7 @@ impl Inner {
             return Local::Nothing;
         };
         let silent = shared.silent(self.options.l2_ttl);
-        let over = self.holds.over(key.as_bytes());
+        let over = self.holds.over(key);
         match shared.cache.get(kind, key) {
             Ok(None) => Local::Nothing,
             Ok(Some(found)) => {
@@ -276,12 +311,15 @@ impl Inner {
                 let upstream = found.is_upstream();
                 let object = found.into_value();
                 if matches!(*object, Object::Private) {
+                    self.figures.rejected(tier);
                     return Local::Nothing;
                 }
                 if let Some(silent) = silent.filter(|_| !upstream) {
+                    self.figures.rejected(tier);
                     return Local::Passed(Passed::Silent, ClientError::Silent(silent));
                 }
                 if !upstream && version <= over {
+                    self.figures.rejected(tier);
                     let key = key.to_owned();
                     return Local::Passed(Passed::Invalidated, ClientError::NotFound { kind, key });
                 }
@@ -346,8 +384,7 @@ impl Inner {
 
     /// What a call of this tool invalidates.
     fn invalidated_by(&self, tool: &str) -> Vec<Pattern> {
-        let of = |name| self.invalidate.get(name).into_iter().flatten().cloned();
-        of(tool).chain(of("*")).collect()
+        self.options.invalidate.by(tool).cloned().collect()
     }
 
     /// After a call: what it changed leaves the first tier, and shared memory has to show something newer.
@@ -358,8 +395,9 @@ impl Inner {
         self.holds.add(patterns, over, self.options.l2_ttl);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         if let Some(shared) = &self.shared {
-            let matches = |key: &[u8]| patterns.iter().any(|pattern| pattern.matches(key));
-            shared.cache.remove_where(|_, key| matches(key));
+            let matches = |key: &str| patterns.iter().any(|pattern| pattern.matches(key));
+            let unwanted = |key: &[u8]| std::str::from_utf8(key).is_ok_and(matches);
+            shared.cache.remove_where(|_, key| unwanted(key));
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }

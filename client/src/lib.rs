@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod metrics;
+pub mod transport;
 
 mod answer;
 mod breaker;

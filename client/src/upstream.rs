@@ -10,6 +10,7 @@ mod link;
 
 pub use connect::{Connect, ConnectError, Connected, Listener, Notice, Revision};
 
+use crate::config::TransportKind;
 use crate::{BreakerOptions, BreakerState, Health, best};
 use connect::Hear;
 use link::{Failed, Link};
@@ -21,10 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A transport to be given to a client: a name for it, how to connect, and its priority, 0 to 10.
+/// A transport to be given to a client: which it is, how to connect, and its priority.
 pub struct Route {
-    /// What it is called in metrics and errors: `stdio`, `http`, `websocket`, `sse`, or your own.
-    pub name: String,
+    /// Which it counts as, in metrics and errors.
+    pub kind: TransportKind,
     /// How to reach the server.
     pub connect: Box<dyn Connect>,
     /// From 0 to 10, the highest first.
@@ -33,7 +34,7 @@ pub struct Route {
 
 impl std::fmt::Debug for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Route({}, priority {})", self.name, self.priority)
+        write!(f, "Route({}, priority {})", self.kind, self.priority)
     }
 }
 
@@ -97,6 +98,9 @@ fn list(failures: &[(String, String)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
+/// How often a request goes through all transports, where connections are lost again and again.
+const MAX_ROUNDS: usize = 3;
+
 /// Whether a request may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -110,8 +114,8 @@ pub(crate) enum Repeat {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TransportStatus {
-    /// Its name.
-    pub name: String,
+    /// Which it is.
+    pub kind: TransportKind,
     /// Whether requests go over it now.
     pub active: bool,
     /// Whether there is a connection.
@@ -142,7 +146,7 @@ impl Upstream {
         let connected_before = Arc::default();
         let links = routes.into_iter().map(|route| {
             Arc::new(Link::new(
-                route.name,
+                route.kind,
                 route.priority,
                 route.connect,
                 options.breaker,
@@ -160,10 +164,6 @@ impl Upstream {
             failovers_that_worked: AtomicU64::new(0),
             subscriptions,
         })
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
     }
 
     /// Looks at the health of the transports from time to time, for as long as there is an upstream.
@@ -188,7 +188,7 @@ impl Upstream {
         let used = self.links.iter().filter(|link| link.was_used());
         let probes = used.map(|link| async {
             if let Err(error) = link.probe(self.options.connect_timeout).await {
-                tracing::warn!(transport = link.name, error, "a health check failed");
+                tracing::warn!(transport = %link.kind, error, "a health check failed");
             }
         });
         futures_util::future::join_all(probes).await;
@@ -204,8 +204,8 @@ impl Upstream {
             && let (Some(from), Some(to)) = (*active, chosen)
         {
             tracing::info!(
-                from = self.links[from].name,
-                to = self.links[to].name,
+                from = %self.links[from].kind,
+                to = %self.links[to].kind,
                 "another transport"
             );
         }
@@ -236,13 +236,28 @@ impl Upstream {
             return Err(UpstreamError::NoTransport);
         }
         let deadline = Instant::now() + within;
-        let order = self.order();
         let mut failures = Vec::new();
-        let mut timed_out = false;
-        for (tried, &n) in order.iter().enumerate() {
+        let (mut timed_out, mut lost_one) = (false, false);
+        let mut rounds = 0;
+        let mut order = self.order();
+        let mut tried = 0;
+        loop {
+            if tried == order.len() {
+                // A connection that was lost can be made again: once more from the start, if one was.
+                rounds += 1;
+                if !std::mem::take(&mut lost_one) || rounds == MAX_ROUNDS {
+                    break;
+                }
+                (order, tried) = (self.order(), 0);
+            }
+            let n = order[tried];
+            tried += 1;
             let link = &self.links[n];
             let Some(permit) = link.breaker.acquire(Instant::now()) else {
-                failures.push((link.name.clone(), "its circuit breaker is open".to_owned()));
+                failures.push((
+                    link.kind.to_string(),
+                    "its circuit breaker is open".to_owned(),
+                ));
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -250,7 +265,7 @@ impl Upstream {
                 break;
             }
             // One that does not answer must leave time for the next.
-            let is_last = tried + 1 == order.len() || repeat == Repeat::Never;
+            let is_last = tried == order.len() || repeat == Repeat::Never;
             let share = if is_last { left } else { left / 2 };
             let failed_over = !failures.is_empty();
             if failed_over {
@@ -271,16 +286,19 @@ impl Upstream {
                 }
                 Err(Failed::NotSent(reason)) => {
                     permit.failure(Instant::now());
-                    failures.push((link.name.clone(), reason));
+                    failures.push((link.kind.to_string(), reason));
                 }
-                Err(Failed::Unknown(reason)) => {
-                    permit.failure(Instant::now());
-                    link.disconnect().await;
+                Err(Failed::Lost { reason, first }) => {
+                    // However many requests were under way, one connection was lost.
+                    if first {
+                        permit.failure(Instant::now());
+                    }
+                    lost_one = true;
                     if repeat == Repeat::Never {
-                        let transport = link.name.clone();
+                        let transport = link.kind.to_string();
                         return Err(UpstreamError::Lost { transport, reason });
                     }
-                    failures.push((link.name.clone(), reason));
+                    failures.push((link.kind.to_string(), reason));
                 }
                 Err(Failed::Timeout) => {
                     permit.failure(Instant::now());
@@ -288,7 +306,7 @@ impl Upstream {
                         return Err(UpstreamError::Timeout(within));
                     }
                     timed_out = true;
-                    failures.push((link.name.clone(), format!("no answer within {share:?}")));
+                    failures.push((link.kind.to_string(), format!("no answer within {share:?}")));
                 }
             }
         }
@@ -325,7 +343,7 @@ impl Upstream {
             .iter()
             .enumerate()
             .map(|(n, link)| TransportStatus {
-                name: link.name.clone(),
+                kind: link.kind,
                 active: active == Some(n),
                 connected: link.is_connected(),
                 health: link.health(),
@@ -343,13 +361,11 @@ impl Upstream {
     }
 
     /// Asks every transport, used or not, for a sign of life: its name, and how long it took or why not.
-    pub async fn probe_all(&self) -> Vec<(String, Result<Duration, String>)> {
-        let probes = self.links.iter().map(|link| async {
-            (
-                link.name.clone(),
-                link.probe(self.options.connect_timeout).await,
-            )
-        });
+    pub async fn probe_all(&self) -> Vec<(TransportKind, Result<Duration, String>)> {
+        let probes = self
+            .links
+            .iter()
+            .map(|link| async { (link.kind, link.probe(self.options.connect_timeout).await) });
         futures_util::future::join_all(probes).await
     }
 

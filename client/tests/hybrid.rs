@@ -1,7 +1,9 @@
 //! The three tiers together, with a real writer and a real server.
 
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
+use erlmcp_shm_client::config::{Invalidate, Pattern, TransportKind};
 use erlmcp_shm_client::*;
 use erlmcp_shm_reader::{Kind, Reader};
 use erlmcp_shm_writer::{Attributes, Scope, Writer};
@@ -76,7 +78,7 @@ async fn a_read_is_answered_by_the_nearest_tier_and_never_by_an_old_value() {
     let store = store();
     let world = World::new();
     world.set(URI, "at the server");
-    let (route, _switch) = route("pipe", 5, &world, true);
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
     assert_eq!(read(&client, URI).await, said("at the server", Tier::L3));
     assert_eq!(read(&client, URI).await, said("at the server", Tier::L1));
@@ -100,7 +102,7 @@ async fn both_revisions_of_mcp_are_spoken() {
     for stateless in [true, false] {
         let world = World::new();
         world.set(URI, "x");
-        let (route, switch) = route("pipe", 5, &world, stateless);
+        let (route, switch) = route(TransportKind::Stdio, 5, &world, stateless);
         let client = HybridClient::new(None, vec![route], options());
         assert_eq!(read(&client, URI).await.0, "x");
         let tools = client.list_tools().await.unwrap();
@@ -230,7 +232,7 @@ async fn misses_at_the_same_time_make_one_request() {
     let world = World::new();
     world.set(URI, "x");
     *world.delay.lock().unwrap() = Duration::from_millis(50);
-    let (route, _switch) = route("pipe", 5, &world, true);
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
     let store = store();
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
     let reads = (0..50).map(|_| client.read_resource(URI));
@@ -245,7 +247,7 @@ async fn an_answer_older_than_an_invalidation_is_given_and_not_kept() {
     let world = World::new();
     world.set(URI, "old");
     *world.delay.lock().unwrap() = Duration::from_millis(200);
-    let (route, _switch) = route("pipe", 5, &world, true);
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
     let store = store();
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
     client.list_tools().await.unwrap();
@@ -268,8 +270,9 @@ async fn what_a_call_invalidates_is_read_from_the_server_until_shared_memory_is_
     store.put(Kind::Resource, "file:///b", "published before", "{}");
     let world = World::new();
     world.set(URI, "at the server");
-    let (route, _switch) = route("pipe", 5, &world, true);
-    let invalidate = [("write".to_owned(), vec!["file:///a*".to_owned()])].into();
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
+    let mut invalidate = Invalidate::default();
+    invalidate.add("write", [Pattern::Prefix("file:///a".into())]);
     let options = Options {
         invalidate,
         ..options()
@@ -306,7 +309,7 @@ async fn a_silent_writer_is_not_trusted_for_longer_than_it_may_be() {
         };
         HybridClient::new(Some(store.shm.clone()), routes, options)
     };
-    let (route, _switch) = route("pipe", 5, &world, true);
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
     let (client, alone) = (with_routes(vec![route]), with_routes(vec![]));
     store.writer.heartbeat().unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -334,7 +337,7 @@ async fn stale_on_error_is_asked_for() {
         let world = World::new();
         world.set(URI, "x");
         *world.ttl_ms.lock().unwrap() = Some(50);
-        let (route, switch) = route("pipe", 5, &world, true);
+        let (route, switch) = route(TransportKind::Stdio, 5, &world, true);
         let options = Options {
             stale_on_error,
             ..options()
@@ -358,7 +361,7 @@ async fn the_three_modes_of_a_request() {
     let world = World::new();
     world.set(URI, "at the server");
     world.set("dynamic://x", "1");
-    let (route, _switch) = route("pipe", 5, &world, true);
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
     let ask = async |mode, uri: &str| {
         let answer = client
@@ -404,7 +407,7 @@ async fn a_server_says_that_a_resource_has_changed() {
         let store = store();
         let world = World::new();
         world.set(URI, "1");
-        let (route, _switch) = route("pipe", 5, &world, stateless);
+        let (route, _switch) = route(TransportKind::Stdio, 5, &world, stateless);
         let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
         let mut changes = client.changes();
         client.subscribe(URI);
@@ -466,7 +469,7 @@ async fn without_any_tier_the_errors_say_what_is_missing() {
         "{error}"
     );
     let world = World::new();
-    let (route, switch) = route("pipe", 5, &world, true);
+    let (route, switch) = route(TransportKind::Stdio, 5, &world, true);
     switch.kill();
     let dead = HybridClient::new(None, vec![route], options());
     let error = dead.list_tools().await.unwrap_err();
@@ -494,7 +497,7 @@ async fn a_list_is_what_is_published_if_that_is_said_to_be_complete() {
     let store = store();
     store.put(Kind::ToolSchema, "only", r#"{"type":"object"}"#, "{}");
     let world = World::new();
-    let (route, switch) = route("pipe", 5, &world, true);
+    let (route, switch) = route(TransportKind::Stdio, 5, &world, true);
     let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
     assert_eq!(client.list_tools().await.unwrap().len(), 2);
     store.put(Kind::Capability, "tools", "{}", r#"{"complete":true}"#);

@@ -38,8 +38,9 @@ mod node;
 mod options;
 mod queues;
 
+pub use counters::histogram;
 pub use hdrhistogram::Histogram;
-pub use options::CacheOptions;
+pub use options::{CacheOptions, SAMPLE_EVERY};
 
 use crate::generation::{Generation, patiently};
 use crate::{Entry, ReadError, Reader};
@@ -255,7 +256,10 @@ impl<T: Send + Sync + 'static> Cache<T> {
                 Err(error) => Err((*error).into()),
             },
         };
-        local.end(started);
+        // What somebody else has to answer takes as long as that.
+        if matches!(answer, Ok(Some(_))) {
+            local.end(started);
+        }
         answer
     }
 

@@ -1,32 +1,10 @@
 //! Keys that a tool call is known to have changed: until shared memory shows a newer version, what stands there
 //! is old.
 
+use crate::config::Pattern;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-/// A key, or everything that begins like it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Pattern {
-    Key(String),
-    Prefix(String),
-}
-
-impl Pattern {
-    pub fn parse(text: &str) -> Self {
-        match text.strip_suffix('*') {
-            Some(prefix) => Self::Prefix(prefix.to_owned()),
-            None => Self::Key(text.to_owned()),
-        }
-    }
-
-    pub fn matches(&self, key: &[u8]) -> bool {
-        match self {
-            Self::Key(this) => this.as_bytes() == key,
-            Self::Prefix(prefix) => key.starts_with(prefix.as_bytes()),
-        }
-    }
-}
 
 struct Hold {
     pattern: Pattern,
@@ -61,7 +39,7 @@ impl Holds {
 
     /// The version that an entry under this key must be above.
     #[inline]
-    pub fn over(&self, key: &[u8]) -> u64 {
+    pub fn over(&self, key: &str) -> u64 {
         match self.count.load(Ordering::Acquire) {
             0 => 0,
             _ => self.look(key),
@@ -69,7 +47,7 @@ impl Holds {
     }
 
     #[cold]
-    fn look(&self, key: &[u8]) -> u64 {
+    fn look(&self, key: &str) -> u64 {
         let mut holds = self.holds.lock();
         let now = Instant::now();
         holds.retain(|hold| now < hold.until);

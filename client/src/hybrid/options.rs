@@ -1,7 +1,7 @@
 //! How a client behaves.
 
 use crate::UpstreamOptions;
-use std::collections::BTreeMap;
+use crate::config::{Config, Invalidate};
 use std::time::Duration;
 
 /// How a [`HybridClient`](super::HybridClient) behaves; the defaults are those of `config.toml`.
@@ -17,8 +17,8 @@ pub struct Options {
     pub partition: String,
     /// Whether an old answer is better than none (false).
     pub stale_on_error: bool,
-    /// What a call of a tool invalidates: by the tool's name, or `*` for every tool, the keys, or `prefix*`.
-    pub invalidate: BTreeMap<String, Vec<String>>,
+    /// What a call of a tool invalidates.
+    pub invalidate: Invalidate,
     /// For a request (5 s).
     pub request_timeout: Duration,
     /// For a call of a tool (60 s).
@@ -35,10 +35,32 @@ impl Default for Options {
             l2_ttl: Duration::from_secs(10),
             partition: String::new(),
             stale_on_error: false,
-            invalidate: BTreeMap::new(),
+            invalidate: Invalidate::default(),
             request_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(60),
             upstream: UpstreamOptions::default(),
+        }
+    }
+}
+
+impl Options {
+    /// What a configuration says.
+    pub(super) fn of(config: &Config) -> Self {
+        let l1 = config.l1.as_ref();
+        Self {
+            l1_bytes: l1.map_or(0, |l1| usize::try_from(l1.size).unwrap_or(usize::MAX)),
+            l1_ttl: l1.map_or(Duration::ZERO, |l1| l1.ttl),
+            l2_ttl: config.l2.as_ref().map_or(Duration::ZERO, |l2| l2.ttl),
+            partition: config.partition.clone(),
+            stale_on_error: config.stale_on_error,
+            invalidate: config.invalidate.clone(),
+            request_timeout: config.request_timeout,
+            call_timeout: config.call_timeout,
+            upstream: UpstreamOptions {
+                connect_timeout: config.connect_timeout,
+                health_check_interval: config.health_check_interval,
+                breaker: config.circuit_breaker,
+            },
         }
     }
 }

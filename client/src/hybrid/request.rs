@@ -382,6 +382,19 @@ impl Inner {
     /// Asks the server, together with whoever asks for the same at the same time, and keeps the answer if it may be
     /// kept.
     async fn fetch(self: &Arc<Self>, what: What, mode: CacheMode, within: Duration) -> Fetched {
+        let started = Instant::now();
+        let fetched = self.fetch_untimed(what, mode, within).await;
+        self.figures
+            .missed(fetched.is_ok().then(|| started.elapsed()));
+        fetched
+    }
+
+    async fn fetch_untimed(
+        self: &Arc<Self>,
+        what: What,
+        mode: CacheMode,
+        within: Duration,
+    ) -> Fetched {
         let key = match &what {
             What::Resource(key) | What::Prompt(key) => key.as_str(),
             _ => "",
@@ -390,7 +403,7 @@ impl Inner {
         let asking = Asking {
             epoch: self.epoch(),
             seen: shared.and_then(|shared| shared.cache.reader().changes().ok()),
-            over: self.holds.over(key.as_bytes()),
+            over: self.holds.over(key),
         };
         let epoch = asking.epoch;
         let (client, for_whom) = (Arc::clone(self), what.clone());

@@ -1,6 +1,7 @@
 //! One transport: its connection, its circuit breaker, and what was measured of it.
 
 use super::connect::{Connect, Connected, Hear, Listener, Notice};
+use crate::config::TransportKind;
 use crate::{Breaker, BreakerOptions, Candidate, Checks, Health, Latency, Throughput, score};
 use parking_lot::Mutex;
 use rmcp::RoleClient;
@@ -18,7 +19,7 @@ pub(crate) type Subscriptions = watch::Receiver<BTreeSet<String>>;
 
 /// See the module.
 pub(crate) struct Link {
-    pub name: String,
+    pub kind: TransportKind,
     pub priority: u8,
     pub breaker: Breaker,
     connect: Box<dyn Connect>,
@@ -44,8 +45,12 @@ struct Measured {
 pub(crate) enum Failed {
     /// It cannot have reached the server.
     NotSent(String),
-    /// It may have.
-    Unknown(String),
+    /// The connection was lost, so it may have.
+    Lost {
+        reason: String,
+        /// Whether this is the first request to meet that loss.
+        first: bool,
+    },
     /// No answer within the time.
     Timeout,
     /// The server answered with an error: the transport is well.
@@ -72,7 +77,7 @@ impl Drop for Connection {
 impl Link {
     #[allow(clippy::too_many_arguments, reason = "what it is made of, once")]
     pub fn new(
-        name: String,
+        kind: TransportKind,
         priority: u8,
         connect: Box<dyn Connect>,
         breaker: BreakerOptions,
@@ -82,7 +87,7 @@ impl Link {
         connected_before: Arc<AtomicBool>,
     ) -> Self {
         Self {
-            name,
+            kind,
             priority,
             breaker: Breaker::new(breaker),
             connect,
@@ -212,7 +217,10 @@ impl Link {
                 Err(Failed::Refused(error))
             }
             Err(ServiceError::Timeout { .. }) => Err(Failed::Timeout),
-            Err(error) => Err(Failed::Unknown(error.to_string())),
+            Err(error) => Err(Failed::Lost {
+                reason: error.to_string(),
+                first: self.drop_connection(&connection).await,
+            }),
         }
     }
 
@@ -265,6 +273,16 @@ impl Link {
             Some(peer) => peer.send_notification(notification).await.is_ok(),
             None => false,
         }
+    }
+
+    /// Lets go of a connection that was lost; whether it was the current one until now.
+    async fn drop_connection(&self, lost: &Arc<Connection>) -> bool {
+        let mut held = self.connection.lock().await;
+        let is_current = held.as_ref().is_some_and(|held| Arc::ptr_eq(held, lost));
+        if is_current {
+            held.take();
+        }
+        is_current
     }
 
     /// Lets go of the connection; the next request makes another.

@@ -1,5 +1,6 @@
 //! A server of rmcp's at the other end of a pipe, which counts what it is asked and can be broken.
 
+use erlmcp_shm_client::config::TransportKind;
 use erlmcp_shm_client::{Connect, ConnectError, Connected, Listener, Revision, Route};
 use futures_util::future::BoxFuture;
 use rmcp::model::*;
@@ -25,6 +26,7 @@ pub struct World {
     pub calls: Mutex<Vec<JsonObject>>,
     /// How long a read or a call takes.
     pub delay: Mutex<Duration>,
+    pub cancelled: AtomicU64,
     /// Wakes the streams of changes.
     pub updated: Notify,
 }
@@ -167,6 +169,14 @@ impl ServerHandler for Server {
         Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
     }
 
+    async fn on_cancelled(
+        &self,
+        _: CancelledNotificationParam,
+        _: rmcp::service::NotificationContext<RoleServer>,
+    ) {
+        self.world.cancelled.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn accepted_subscription_filter(
         &self,
         requested: &SubscriptionFilter,
@@ -292,7 +302,7 @@ impl Connect for Pipe {
 }
 
 pub fn route(
-    name: &str,
+    kind: TransportKind,
     priority: u8,
     world: &Arc<World>,
     stateless: bool,
@@ -304,7 +314,7 @@ pub fn route(
         switch: switch.clone(),
     };
     let route = Route {
-        name: name.into(),
+        kind,
         connect: Box::new(pipe),
         priority,
     };

@@ -1,5 +1,8 @@
 //! How much a cache may hold.
 
+/// One read in so many is timed, unless [`CacheOptions::sample_every`] says otherwise.
+pub const SAMPLE_EVERY: u64 = 128;
+
 /// Bounds of a [`Cache`](super::Cache).
 ///
 /// ```
@@ -18,7 +21,7 @@ impl Default for CacheOptions {
         Self {
             max_bytes: 10 << 20,
             max_entries: 1 << 16,
-            sample_every: 128,
+            sample_every: SAMPLE_EVERY,
         }
     }
 }
