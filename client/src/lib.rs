@@ -29,6 +29,6 @@ pub use score::{
     Candidate, Checks, FAIL_BACK_CHECKS, FAIL_BACK_MARGIN, Health, Latency, Throughput, best, score,
 };
 pub use upstream::{
-    Connect, ConnectError, Connected, Listener, Notice, Revision, Route, TransportStatus,
+    Connect, ConnectError, Listener, Notice, Revision, Route, Session, TransportStatus,
     UpstreamError, UpstreamOptions,
 };

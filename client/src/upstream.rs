@@ -8,7 +8,7 @@
 mod connect;
 mod link;
 
-pub use connect::{Connect, ConnectError, Connected, Listener, Notice, Revision};
+pub use connect::{Connect, ConnectError, Listener, Notice, Revision, Session};
 
 use crate::config::TransportKind;
 use crate::{BreakerOptions, BreakerState, Health, best};

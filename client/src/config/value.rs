@@ -221,6 +221,12 @@ impl Token {
     }
 }
 
+impl<T: Into<String>> From<T> for Token {
+    fn from(secret: T) -> Self {
+        Self(secret.into())
+    }
+}
+
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(***)")

@@ -16,12 +16,12 @@ use std::time::Duration;
 pub type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection that was negotiated.
-pub type Connected = RunningService<RoleClient, Listener>;
+pub type Session = RunningService<RoleClient, Listener>;
 
 /// A way to reach the server: what each transport is to the client.
 ///
 /// ```
-/// use erlmcp_shm_client::{Connect, ConnectError, Connected, Listener, Revision};
+/// use erlmcp_shm_client::{Connect, ConnectError, Session, Listener, Revision};
 /// use futures_util::future::BoxFuture;
 /// use std::time::Duration;
 ///
@@ -29,7 +29,7 @@ pub type Connected = RunningService<RoleClient, Listener>;
 /// struct UnixSocket(std::path::PathBuf);
 ///
 /// impl Connect for UnixSocket {
-///     fn connect(&self, listener: Listener, within: Duration) -> BoxFuture<'_, Result<Connected, ConnectError>> {
+///     fn connect(&self, listener: Listener, within: Duration) -> BoxFuture<'_, Result<Session, ConnectError>> {
 ///         Box::pin(async move {
 ///             let dial = || async { Ok(tokio::net::UnixStream::connect(&self.0).await?) };
 ///             Revision::Auto.negotiate(listener, within, dial).await
@@ -43,7 +43,7 @@ pub trait Connect: Send + Sync + 'static {
         &self,
         listener: Listener,
         within: Duration,
-    ) -> BoxFuture<'_, Result<Connected, ConnectError>>;
+    ) -> BoxFuture<'_, Result<Session, ConnectError>>;
 }
 
 /// Which of MCP's two ways of starting a conversation to take.
@@ -69,7 +69,7 @@ impl Revision {
         listener: Listener,
         within: Duration,
         dial: impl Fn() -> F + Send + Sync,
-    ) -> Result<Connected, ConnectError>
+    ) -> Result<Session, ConnectError>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: std::error::Error + Send + Sync + 'static,
@@ -108,7 +108,7 @@ async fn start<T, E, A>(
     listener: &Listener,
     within: Duration,
     dialled: impl Future<Output = Result<T, ConnectError>>,
-) -> Result<Connected, ConnectError>
+) -> Result<Session, ConnectError>
 where
     T: IntoTransport<RoleClient, E, A>,
     E: std::error::Error + Send + Sync + 'static,

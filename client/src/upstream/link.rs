@@ -1,6 +1,6 @@
 //! One transport: its connection, its circuit breaker, and what was measured of it.
 
-use super::connect::{Connect, Connected, Hear, Listener, Notice};
+use super::connect::{Connect, Hear, Listener, Notice, Session};
 use crate::config::TransportKind;
 use crate::{Breaker, BreakerOptions, Candidate, Checks, Health, Latency, Throughput, score};
 use parking_lot::Mutex;
@@ -62,7 +62,7 @@ struct Connection {
     peer: Peer<RoleClient>,
     stateless: bool,
     /// Ends the connection when it is dropped.
-    _service: Connected,
+    _service: Session,
     listening: Option<tokio::task::AbortHandle>,
 }
 
@@ -161,7 +161,7 @@ impl Link {
         }
     }
 
-    fn begin(&self, service: Connected) -> Connection {
+    fn begin(&self, service: Session) -> Connection {
         let peer = service.peer().clone();
         let version = peer.peer_info().map(|info| info.protocol_version.clone());
         let stateless = version.is_some_and(|version| version == ProtocolVersion::V_2026_07_28);

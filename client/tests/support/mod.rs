@@ -1,7 +1,7 @@
 //! A server of rmcp's at the other end of a pipe, which counts what it is asked and can be broken.
 
 use erlmcp_shm_client::config::TransportKind;
-use erlmcp_shm_client::{Connect, ConnectError, Connected, Listener, Revision, Route};
+use erlmcp_shm_client::{Connect, ConnectError, Listener, Revision, Route, Session};
 use futures_util::future::BoxFuture;
 use rmcp::model::*;
 use rmcp::service::{RequestContext, RunningService, SubscriptionContext};
@@ -262,7 +262,7 @@ impl Connect for Pipe {
         &self,
         listener: Listener,
         within: Duration,
-    ) -> BoxFuture<'_, std::result::Result<Connected, ConnectError>> {
+    ) -> BoxFuture<'_, std::result::Result<Session, ConnectError>> {
         let dial = move || async move {
             if self.switch.refuses.load(Ordering::SeqCst) {
                 return Err("connection refused".into());
