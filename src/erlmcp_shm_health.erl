@@ -2,7 +2,7 @@
 %% used. Functions of their arguments only; who probes, and when, is the gateway's business.
 -module(erlmcp_shm_health).
 
--export([new/0, probed/2, worked/3, status/3, score/2, score/4, order/1, choose/2, latency/1, throughput/1]).
+-export([new/0, probed/2, lives/1, worked/3, status/3, score/2, score/4, order/1, choose/2, latency/1, throughput/1]).
 
 -export_type([health/0, status/0, candidate/0]).
 
@@ -51,6 +51,11 @@ probed({ok, Ms}, #health{latency_ms = Latency, good = Good} = Health) ->
     Health#health{failed = 0, good = NowGood, slow = Slow, latency_ms = average(Ms, Latency)};
 probed({error, _}, #health{failed = Failed} = Health) ->
     Health#health{failed = Failed + 1, good = 0}.
+
+%% @doc A check of one that is not probed: its process is there, and that is all there is to know.
+-spec lives(health()) -> health().
+lives(#health{good = Good} = Health) ->
+    Health#health{good = Good + 1}.
 
 %% @doc So many messages were taken while it was busy for so many nanoseconds. One that was not busy has shown
 %% nothing, whatever was or was not offered to it.
