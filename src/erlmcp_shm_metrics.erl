@@ -4,13 +4,14 @@
 %% `notifications/erlmcp/client_metrics', what they have counted since they started:
 %%
 %% ```
-%% {"reads_l1": 990, "reads_l2": 9, "reads_miss": 1, "sona_compliant": 999,
-%%  "latency_sum_ns": 40000, "latency_buckets": [[63, 900], [127, 99], [1048575, 1]]}
+%% {"reads_l1": 990, "reads_l2": 9, "reads_missed": 1,
+%%  "latency_count": 1000, "latency_sum_ns": 80000, "latency_compliant": 999,
+%%  "latency_buckets": [[63, 900], [130, 99], [1100000, 1]]}
 %% '''
 %%
-%% A bucket says how many reads took up to so many nanoseconds and longer than the bucket before says. The last
+%% A bucket says how many reads took up to so many nanoseconds, and longer than the bucket before says. The last
 %% report of each session counts, for as long as the session's process lives. One that is not as above is
-%% ignored: it comes from outside.
+%% ignored: it comes from outside. What else it may say is not looked at.
 -module(erlmcp_shm_metrics).
 
 -behaviour(gen_server).
@@ -41,9 +42,11 @@
     reporting_clients := non_neg_integer()
 }.
 
--define(COUNTS, [reads_l1, reads_l2, reads_miss, sona_compliant, latency_sum_ns]).
-%% What a sensible client stays below.
--define(MAX_COUNT, (1 bsl 53)).
+-define(COUNTS, [
+    reads_l1, reads_l2, reads_missed, latency_count, latency_sum_ns, latency_compliant
+]).
+%% What a client that counts with 64 bits stays below, and one whose clock has a precision of a hundredth.
+-define(MAX_COUNT, (1 bsl 64)).
 -define(MAX_BUCKETS, 4096).
 
 %%% API
@@ -66,19 +69,20 @@ client_report(SessionPid, Params) when is_pid(SessionPid), is_map(Params) ->
 %% @doc Everything at once. What is not running has zeros.
 -spec claude_flow() -> claude_flow_metrics().
 claude_flow() ->
-    #{l1 := L1, l2 := L2, miss := Miss, compliant := Compliant} = Clients = clients(),
+    claude_flow(clients(), shm(), erlmcp_shm_route:all()).
+
+claude_flow(#{l1 := L1, l2 := L2, miss := Miss, p50 := P50, p99 := P99} = Clients, Shm, Routes) ->
     {Tried, Found} = erlmcp_shm_route:failovers(),
-    Shm = shm(),
-    (active(erlmcp_shm_route:all()))#{
-        active_connections => connections(),
+    (active(Routes))#{
+        active_connections => lists:sum([erlmcp_shm_managed:peers(Route) || Route <- Routes]),
         cache_hit_rate_l1 => L1,
         cache_hit_rate_l2 => L2,
         cache_miss_rate => Miss,
-        latency_p50_us => microseconds(maps:get(p50, Clients)),
-        latency_p99_us => microseconds(maps:get(p99, Clients)),
-        latency_p50_ns => maps:get(p50, Clients),
-        latency_p99_ns => maps:get(p99, Clients),
-        sona_compliance_pct => 100 * Compliant,
+        latency_p50_us => microseconds(P50),
+        latency_p99_us => microseconds(P99),
+        latency_p50_ns => P50,
+        latency_p99_ns => P99,
+        sona_compliance_pct => maps:get(compliance_pct, Clients),
         failover_count => Tried,
         failover_success_rate => ratio(Found, Tried, 1.0),
         shm_size_bytes => maps:get(shm_size_bytes, Shm, 0),
@@ -89,9 +93,6 @@ claude_flow() ->
 
 active([]) -> #{transport_type => none, transport_health => unhealthy};
 active([#{type := Type, status := Status} | _]) -> #{transport_type => Type, transport_health => Status}.
-
-connections() ->
-    lists:sum([erlmcp_shm_managed:peers(Route) || Route <- erlmcp_shm_route:all()]).
 
 shm() ->
     case erlmcp_shm_exporter:metrics() of
@@ -136,17 +137,19 @@ are_buckets(Buckets) ->
 clients() ->
     Reports = reports(),
     Sum = fun(Key) -> lists:sum([maps:get(Key, Report) || Report <- Reports]) end,
-    [L1, L2, Miss, Compliant, SumNs] = [Sum(Key) || Key <- ?COUNTS],
-    Reads = L1 + L2 + Miss,
+    [L1, L2, Missed, Timed, SumNs, Compliant] = [Sum(Key) || Key <- ?COUNTS],
+    Reads = L1 + L2 + Missed,
     Buckets = merged([Bucket || #{buckets := Of} <- Reports, Bucket <- Of]),
     #{
         count => length(Reports),
         l1 => ratio(L1, Reads, 0.0),
         l2 => ratio(L2, Reads, 0.0),
-        miss => ratio(Miss, Reads, 0.0),
-        compliant => ratio(Compliant, Reads, 0.0),
+        miss => ratio(Missed, Reads, 0.0),
+        %% Two divisions rather than one and a rounding.
+        compliance => ratio(Compliant, Timed, 0.0),
+        compliance_pct => ratio(100 * Compliant, Timed, 0.0),
         sum_ns => SumNs,
-        timed => lists:sum([N || {_, N} <- Buckets]),
+        timed => Timed,
         p50 => percentile(50, Buckets),
         p99 => percentile(99, Buckets)
     }.
@@ -176,50 +179,57 @@ ranked(Rank, [{_, N} | Slower]) -> ranked(Rank - N, Slower).
 
 %%% Prometheus
 
-%% @doc All of them, in the text format.
+%% @doc The text format, version 0.0.4. What nothing is known of, such as shared memory where there is none, is
+%% left out.
 -spec prometheus() -> iodata().
 prometheus() ->
-    Now = #{clients => clients(), shm => shm(), routes => erlmcp_shm_route:all(), metrics => claude_flow()},
+    {Clients, Shm, Routes} = {clients(), shm(), erlmcp_shm_route:all()},
+    Now = #{clients => Clients, shm => Shm, routes => Routes, metrics => claude_flow(Clients, Shm, Routes)},
     [family(Family, Now) || Family <- table()].
 
-%% @doc Names and types of what there is.
+%% @doc Names and types of all there may be, in the order of the text.
 -spec families() -> [{Name :: binary(), counter | gauge | summary}].
 families() ->
-    [{<<"erlmcp_claude_flow_", Name/binary>>, Type} || {Name, Type, _, _} <- table()].
+    [{name(Name), Type} || {Name, Type, _, _} <- table()].
 
+name(Short) ->
+    <<"erlmcp_claude_flow_", Short/binary>>.
+
+%% The one list: names, types, help, and where the samples come from.
 table() ->
     [
-        {<<"cache_hit_rate">>, gauge, <<"Share of all reads that a tier answered">>, fun(#{metrics := M}) ->
-            [
-                {<<>>, [{cache, l1}], maps:get(cache_hit_rate_l1, M)},
-                {<<>>, [{cache, l2}], maps:get(cache_hit_rate_l2, M)}
-            ]
-        end},
-        {<<"cache_miss_rate">>, gauge, <<"Share of all reads that went to the server">>, metric(cache_miss_rate)},
-        {<<"latency_seconds">>, summary, <<"What reads took, by the clients' clocks">>, fun latency/1},
-        {<<"sona_compliance_ratio">>, gauge, <<"Share of all reads that took less than 50 us">>, fun(#{clients := C}) ->
-            [{<<>>, [], maps:get(compliant, C)}]
-        end},
-        {<<"failover_total">>, counter, <<"Messages that went on from the transport that should have had them">>,
-            metric(failover_count)},
-        {<<"failover_success_ratio">>, gauge, <<"Share of those that another transport took">>,
+        {<<"cache_hit_rate">>, gauge, <<"Share of all reads that this cache answered.">>, fun hit_rates/1},
+        {<<"cache_miss_rate">>, gauge, <<"Share of all reads that no cache answered.">>, metric(cache_miss_rate)},
+        {<<"latency_seconds">>, summary, <<"Time to the answer of a read.">>, fun latency/1},
+        {<<"sona_compliance_ratio">>, gauge, <<"Share of answered reads that took less than 50 microseconds.">>,
+            fun compliance/1},
+        {<<"failover_total">>, counter, <<"Times that another transport had to take over.">>, metric(failover_count)},
+        {<<"failover_success_ratio">>, gauge, <<"Share of failovers that worked, 1 before the first.">>,
             metric(failover_success_rate)},
-        {<<"transport_health">>, gauge, <<"1 healthy, 0.5 degraded, 0 unhealthy">>,
+        {<<"active_connections">>, gauge, <<"Connections that stand.">>, metric(active_connections)},
+        {<<"transport_health">>, gauge, <<"1 healthy, 0.5 degraded, 0 unhealthy.">>,
             by_type(fun lists:max/1, fun(#{status := Status}) -> health(Status) end)},
-        {<<"circuit_breaker_state">>, gauge, <<"0 closed, 1 half-open, 2 open">>,
+        {<<"circuit_breaker_state">>, gauge, <<"0 closed, 1 half-open, 2 open.">>,
             by_type(fun lists:min/1, fun breaker/1)},
-        {<<"active_connections">>, gauge, <<"Peers of all transports">>, metric(active_connections)},
-        {<<"shm_size_bytes">>, gauge, <<"Size of the shared file">>, shm(shm_size_bytes)},
-        {<<"shm_entries">>, gauge, <<"Entries in it">>, shm(shm_entries)},
-        {<<"shm_fragmentation_ratio">>, gauge, <<"Share of its log that is dead">>, shm(shm_fragmentation)},
-        {<<"shm_fill_ratio">>, gauge, <<"Share of the room for live entries that is taken">>, shm(shm_fill_ratio)},
-        {<<"shm_generation">>, gauge, <<"Generation of the file">>, shm(shm_generation)},
-        {<<"shm_heartbeat_age_seconds">>, gauge, <<"Time since the writer's last heartbeat">>,
+        {<<"shm_size_bytes">>, gauge, <<"Size of the shared memory file.">>, shm(shm_size_bytes)},
+        {<<"shm_entries">>, gauge, <<"Live entries in shared memory.">>, shm(shm_entries)},
+        {<<"shm_fragmentation_ratio">>, gauge, <<"Dead bytes over all bytes of records.">>, shm(shm_fragmentation)},
+        {<<"shm_fill_ratio">>, gauge, <<"How much of what it can hold the store holds.">>, shm(shm_fill_ratio)},
+        {<<"shm_generation">>, gauge, <<"Number of the file's generation.">>, shm(shm_generation)},
+        {<<"shm_heartbeat_age_seconds">>, gauge, <<"Time since the writer's last sign of life.">>,
             shm(shm_heartbeat_age_seconds)},
-        {<<"shm_puts_total">>, counter, <<"Entries published">>, shm(shm_puts_total)},
-        {<<"shm_deletes_total">>, counter, <<"Entries withdrawn">>, shm(shm_deletes_total)},
-        {<<"shm_rollovers_total">>, counter, <<"Generations built">>, shm(shm_rollovers_total)}
+        {<<"shm_puts_total">>, counter, <<"Puts since the store began.">>, shm(shm_puts_total)},
+        {<<"shm_deletes_total">>, counter, <<"Deletes of present keys since the store began.">>,
+            shm(shm_deletes_total)},
+        {<<"shm_rollovers_total">>, counter,
+            <<"Generations made since the store began, the first one not counted.">>, shm(shm_rollovers_total)}
     ].
+
+hit_rates(#{metrics := #{cache_hit_rate_l1 := L1, cache_hit_rate_l2 := L2}}) ->
+    [{<<>>, [{cache, l1}], L1}, {<<>>, [{cache, l2}], L2}].
+
+compliance(#{clients := #{compliance := Share}}) ->
+    [{<<>>, [], Share}].
 
 metric(Key) ->
     fun(#{metrics := Metrics}) -> [{<<>>, [], maps:get(Key, Metrics)}] end.
@@ -230,12 +240,16 @@ shm(Key) ->
         (_) -> []
     end.
 
-latency(#{clients := #{timed := 0}}) ->
-    [{<<"_sum">>, [], 0}, {<<"_count">>, [], 0}];
 latency(#{clients := #{p50 := P50, p99 := P99, sum_ns := Sum, timed := Timed}}) ->
+    %% Of nothing there are no quantiles.
+    Quantile =
+        case Timed of
+            0 -> fun(_) -> nan end;
+            _ -> fun(Ns) -> Ns / 1.0e9 end
+        end,
     [
-        {<<>>, [{quantile, '0.5'}], P50 / 1.0e9},
-        {<<>>, [{quantile, '0.99'}], P99 / 1.0e9},
+        {<<>>, [{quantile, '0.5'}], Quantile(P50)},
+        {<<>>, [{quantile, '0.99'}], Quantile(P99)},
         {<<"_sum">>, [], Sum / 1.0e9},
         {<<"_count">>, [], Timed}
     ].
@@ -264,15 +278,21 @@ breaker(#{breaker := Breaker}) ->
     end.
 
 family({Short, Type, Help, Samples}, Now) ->
-    Name = <<"erlmcp_claude_flow_", Short/binary>>,
-    [
-        ["# HELP ", Name, $\s, Help, $\n, "# TYPE ", Name, $\s, atom_to_binary(Type), $\n]
-        | [[Name, Suffix, labels(Labels), $\s, number(Value), $\n] || {Suffix, Labels, Value} <- Samples(Now)]
-    ].
+    Name = name(Short),
+    case Samples(Now) of
+        [] ->
+            [];
+        Known ->
+            [
+                ["# HELP ", Name, $\s, Help, $\n, "# TYPE ", Name, $\s, atom_to_binary(Type), $\n]
+                | [[Name, Suffix, labels(Labels), $\s, number(Value), $\n] || {Suffix, Labels, Value} <- Known]
+            ]
+    end.
 
 labels([]) -> [];
 labels([{Label, Value}]) -> io_lib:format("{~s=\"~s\"}", [Label, Value]).
 
+number(nan) -> <<"NaN">>;
 number(N) when is_integer(N) -> integer_to_binary(N);
 number(F) -> float_to_binary(F, [short]).
 
