@@ -22,6 +22,7 @@ all() ->
         no_peer,
         data_that_is_none,
         down_without_failover,
+        does_not_wait_for_the_gateway,
         killed_under_load,
         crashes_and_restarts,
         starts_later,
@@ -242,6 +243,22 @@ down_without_failover(_Config) ->
     Again = ?P:start(?P:port(Peer)),
     erlmcp_shm_test:eventually(fun() -> ?F:send(active, <<"2">>) =:= ok end),
     arrived(Again, [<<"2">>]).
+
+does_not_wait_for_the_gateway(_Config) ->
+    {Ws, Stdio} = {?P:start(), ?P:start()},
+    Gateway = start([transport(websocket, 10, Ws), transport(stdio, 5, Stdio)]),
+    Pid = pid(websocket),
+    ok = sys:suspend(Gateway),
+    ok = ?F:send(active, <<"1">>),
+    arrived(Ws, [<<"1">>]),
+    exit(Pid, kill),
+    erlmcp_shm_test:eventually(fun() -> not is_process_alive(Pid) end),
+    ok = ?F:send(active, <<"2">>),
+    ok = ?F:send(Pid, <<"3">>),
+    arrived(Stdio, [<<"2">>, <<"3">>]),
+    ?assertMatch({ok, #{type := websocket, peers := 0}}, ?F:get_info(Pid)),
+    ?assertMatch(#{failover_count := 2, failover_success_rate := 1.0}, ?F:metrics()),
+    ok = sys:resume(Gateway).
 
 %% Each message arrives once, or its sender was told that it did not, or that nobody knows.
 killed_under_load(_Config) ->

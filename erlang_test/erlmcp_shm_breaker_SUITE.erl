@@ -15,6 +15,7 @@ all() ->
     [
         breaker_is_its_model,
         spec_defaults,
+        costs_no_message,
         one_probe_at_a_time,
         probe_of_a_dead_process,
         opens_once,
@@ -156,6 +157,29 @@ notified() ->
         {breaker, _, State} -> [State | notified()]
     after 100 -> []
     end.
+
+%% Its process is stopped, and nobody notices, short of a change of state.
+costs_no_message(_Config) ->
+    {ok, Pid} = ?B:start_link(#{failure_threshold => 5, success_threshold => 2, timeout_ms => 60000}),
+    B = ?B:handle(Pid),
+    ok = sys:suspend(Pid),
+    times(1000, fun() ->
+        true = ?B:is_available(B),
+        times(4, fun() -> ok = ?B:record_failure(B) end),
+        ok = ?B:record_success(B),
+        ok = ?B:release(B),
+        closed = ?B:state(B)
+    end),
+    ok = sys:resume(Pid),
+    open(B, 5),
+    ok = sys:suspend(Pid),
+    times(1000, fun() ->
+        false = ?B:is_available(B),
+        ok = ?B:record_failure(B),
+        ok = ?B:record_success(B)
+    end),
+    ?assertEqual({message_queue_len, 0}, process_info(Pid, message_queue_len)),
+    ok = sys:resume(Pid).
 
 one_probe_at_a_time(_Config) ->
     B = start(#{failure_threshold => 1, timeout_ms => 1000}),

@@ -350,9 +350,9 @@ starts_from_sys_config(Config) ->
         Gateway = call(Node, erlang, whereis, [erlmcp_claude_flow]),
         Exporter = call(Node, erlang, whereis, [erlmcp_shm_exporter]),
         true = call(Node, erlang, exit, [Gateway, kill]),
-        erlmcp_shm_test:eventually(fun() -> not lists:member(call(Node, erlang, whereis, [erlmcp_claude_flow]), [undefined, Gateway]) end),
+        erlmcp_shm_test:eventually(fun() -> call(Node, erlmcp_claude_flow, send, [active, <<"again">>]) =:= ok end),
+        ?assertNotEqual(Gateway, call(Node, erlang, whereis, [erlmcp_claude_flow])),
         ?assertEqual(Exporter, call(Node, erlang, whereis, [erlmcp_shm_exporter])),
-        ok = call(Node, erlmcp_claude_flow, send, [active, <<"again">>]),
         ok = call(Node, erlmcp_shm, stop, []),
         ?assertEqual({error, not_started}, call(Node, erlmcp_claude_flow, send, [active, <<"late">>]))
     end).

@@ -91,7 +91,8 @@ start(Supervisor, #{id := Id, module := Module, config := Config, type := Type} 
 
 %% @doc Its process ended: `gone' if for good.
 -spec down(term(), managed()) -> managed() | gone.
-down(Reason, #{pid := Pid, type := Type, former := Former, restarts := Restarts, since := Since} = Managed) ->
+down(Reason, #{pid := Pid, type := Type, probe := Probe} = Managed) ->
+    #{former := Former, restarts := Restarts, since := Since} = Managed,
     erlmcp_shm_telemetry:execute([transport, down], #{count => 1}, #{type => Type, reason => Reason}),
     case for_good(Reason) of
         true ->
@@ -106,8 +107,11 @@ down(Reason, #{pid := Pid, type := Type, former := Former, restarts := Restarts,
                     false -> maps:get(pause, Managed)
                 end,
             ok = forget(Managed),
+            %% A probe that is under way would speak of the former process.
+            _ = [exit(Probe, kill) || is_pid(Probe)],
             again(Managed#{
                 pid := none,
+                probe := none,
                 breaker := none,
                 breaker_pid := none,
                 former := lists:sublist([Pid | Former], ?FORMER),
