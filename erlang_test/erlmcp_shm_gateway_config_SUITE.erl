@@ -69,15 +69,21 @@ defaults_of_transports(_Config) ->
     Batch = fun(Size, Bytes, Ms) ->
         #{max_batch_size => Size, max_batch_bytes => Bytes, max_batch_delay_ms => Ms}
     end,
-    Listener = #{
+    Messages = #{
+        max_message_bytes => 4194304,
+        max_queue_bytes => 8388608,
+        endpoint => true,
+        page_size => 200,
+        request_timeout => 5000,
+        tool_timeout => 60000
+    },
+    Listener = Messages#{
         host => "localhost",
         port => 8080,
         tls => false,
-        auth_token => undefined,
-        allowed_origins => [],
+        allowed_origins => local,
         max_connections => 1024,
         rate_limit => infinity,
-        max_message_bytes => 4194304,
         batching => false,
         batch_config => Batch(50, 32768, 5)
     },
@@ -85,11 +91,10 @@ defaults_of_transports(_Config) ->
         {websocket, erlmcp_shm_transport_ws, Listener#{
             path => "/mcp/ws", compression => permessage_deflate, batching := true
         }},
-        {http, erlmcp_shm_transport_http, Listener#{path => "/mcp", compression => gzip, method => post}},
+        {http, erlmcp_shm_transport_http, Listener#{path => "/mcp", compression => gzip, method => post, session_timeout => 600000}},
         {sse, erlmcp_shm_transport_sse, Listener#{path => "/mcp/sse", compression => none}},
-        {stdio, erlmcp_shm_transport_stdio, #{
-            io_device => standard_io,
-            max_message_bytes => 4194304,
+        {stdio, erlmcp_shm_transport_stdio, Messages#{
+            io_device => user,
             batching => true,
             batch_config => Batch(1000, 1048576, 1)
         }}
@@ -193,9 +198,24 @@ written_differently(_Config) ->
     {ok, Cwd} = file:get_cwd(),
     Cert = unicode:characters_to_binary(filename:join(Cwd, "cert.pem")),
     ?assertMatch(
-        #{tls := #{certfile := Cert, keyfile := <<"/key.pem">>, cacertfile := undefined, password := undefined}},
+        #{tls := #{certfile := Cert, keyfile := <<"/key.pem">>, verify := verify_none}},
         config(http, #{tls => #{certfile => "cert.pem", keyfile => "/key.pem"}})
-    ).
+    ),
+    #{tls := Tls} = config(http, #{tls => #{certfile => "/c", keyfile => "/k", cacertfile => "/ca", password => <<"p">>}}),
+    ?assertEqual(
+        #{
+            certfile => <<"/c">>,
+            keyfile => <<"/k">>,
+            cacertfile => <<"/ca">>,
+            password => "p",
+            verify => verify_peer,
+            fail_if_no_peer_cert => true
+        },
+        Tls
+    ),
+    Handler = fun(_, _) -> {error, not_found} end,
+    ?assertMatch(#{handler := Handler}, config(stdio, #{handler => Handler})),
+    ?assertMatch(#{allowed_origins := any}, config(sse, #{allowed_origins => any})).
 
 %%% What is not
 
@@ -265,6 +285,10 @@ refused_in_transports(_Config) ->
         {#{type => http, config => #{auth_token => ""}}, [config, auth_token], ""},
         {#{type => http, config => #{auth_token => secret}}, [config, auth_token], secret},
         {#{type => http, config => #{allowed_origins => "*"}}, [config, allowed_origins, 0], $*},
+        {#{type => http, config => #{allowed_origins => all}}, [config, allowed_origins], all},
+        {#{type => http, config => #{handler => "m"}}, [config, handler], "m"},
+        {#{type => sse, config => #{session_timeout => 1}}, [config, session_timeout], 1},
+        {#{type => sse, config => #{endpoint => no}}, [config, endpoint], no},
         {#{type => http, config => #{allowed_origins => [""]}}, [config, allowed_origins, 0], ""},
         {#{type => http, config => #{max_message_bytes => 0}}, [config, max_message_bytes], 0},
         {#{type => http, config => #{max_connections => infinity}}, [config, max_connections], infinity},
@@ -272,7 +296,8 @@ refused_in_transports(_Config) ->
         {#{type => http, config => #{tls => true}}, [config, tls], true},
         {#{type => http, config => #{tls => #{}}}, [config, tls, certfile], undefined},
         {#{type => http, config => #{tls => #{certfile => "c"}}}, [config, tls, keyfile], undefined},
-        {#{type => http, config => #{tls => #{certfile => "c", keyfile => "k", verify => x}}}, [config, tls, verify], x}
+        {#{type => http, config => #{tls => #{certfile => "c", keyfile => "k", verify => x}}}, [config, tls, verify], x},
+        {#{type => http, config => #{tls => #{certfile => "c", keyfile => "k", ciphers => x}}}, [config, tls, ciphers], x}
     ],
     [
         ?assertEqual(

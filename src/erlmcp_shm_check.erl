@@ -22,7 +22,6 @@
     | {integer, Min :: integer() | atom(), Max :: integer()}
     | {one_of, [term()]}
     | {optional, type()}
-    | {list, type()}
     | {map, [row()]}
     %% A map with a key `enabled', or `true' for all its defaults, or `false'.
     | {section, [row()]}
@@ -85,9 +84,6 @@ check({optional, _}, undefined, _, _) ->
     undefined;
 check({optional, Type}, Value, Path, Done) ->
     check(Type, Value, Path, Done);
-check({list, Type}, Value, Path, Done) when is_list(Value), length(Value) >= 0 ->
-    Indexed = lists:zip(lists:seq(0, length(Value) - 1), Value),
-    [check(Type, Element, Path ++ [Index], Done) || {Index, Element} <- Indexed];
 check({map, Rows}, Map, Path, _) ->
     table(Map, Rows, Path, Path);
 check({section, Rows}, Enabled, Path, _) when is_boolean(Enabled) ->

@@ -2,29 +2,39 @@
 %% What may be said of a transport, by its type.
 %%
 %% Addresses are those to listen at. A `url' is another way to write `host', `port' and `path', and comes out
-%% as these. Strings come out as lists of characters, secrets and origins as binaries.
+%% as these. Strings come out as lists of characters, secrets and origins as binaries. What has no default and was not
+%% given stays away.
 -module(erlmcp_shm_transport_config).
 
 -export([check/3]).
 
 -define(MAX_BYTES, (1 bsl 31)).
--define(MAX_MS, 60000).
+%% The longest timer there is.
+-define(MAX_MS, 16#FFFFFFFF).
 -define(MANY, (1 bsl 24)).
 
 %% @doc Throws as erlmcp_shm_check does.
 -spec check(erlmcp_shm_transport:type(), term(), Path :: list()) -> map().
 check(stdio, Config, Path) ->
-    erlmcp_shm_check:table(Config, keys(stdio), Path, Path);
+    given(Config, keys(stdio), Path);
 check(Type, Config, Path) ->
-    erlmcp_shm_check:table(addressed(Type, Config, Path), keys(Type), Path, Path).
+    given(addressed(Type, Config, Path), keys(Type), Path).
+
+given(Map, Keys, Path) ->
+    maps:filter(fun(_, Value) -> Value =/= undefined end, erlmcp_shm_check:table(Map, Keys, Path, Path)).
 
 keys(stdio) ->
-    [{io_device, fun device/1, standard_io} | message_keys(true, {1000, 1048576, 1})];
+    %% `user': standard input and output of the node.
+    [{io_device, fun device/1, user} | message_keys(true, {1000, 1048576, 1})];
 keys(websocket) ->
     listener_keys("/mcp/ws", [permessage_deflate, none], permessage_deflate) ++
         message_keys(true, {50, 32768, 5});
 keys(http) ->
-    [{method, {one_of, [post]}, post}] ++
+    [
+        {method, {one_of, [post]}, post},
+        %% After so long without a request a session is forgotten.
+        {session_timeout, {integer, 1, ?MAX_MS}, 600000}
+    ] ++
         listener_keys("/mcp", [gzip, none], gzip) ++
         message_keys(false, {50, 32768, 5});
 keys(sse) ->
@@ -40,8 +50,8 @@ listener_keys(UrlPath, Compressions, Compression) ->
         {compression, {one_of, Compressions}, Compression},
         {tls, fun tls/2, false},
         {auth_token, {optional, fun text/1}, undefined},
-        %% Beside those of this host itself, which are always welcome.
-        {allowed_origins, {list, fun text/1}, []},
+        %% Of pages in browsers: `local' are those of this host.
+        {allowed_origins, fun origins/2, local},
         {max_connections, {integer, 1, ?MANY}, 1024},
         %% Messages a second, of one connection.
         {rate_limit, fun rate/1, infinity}
@@ -57,7 +67,15 @@ message_keys(Batching, {Size, Bytes, Delay}) ->
                 {max_batch_delay_ms, {integer, 0, ?MAX_MS}, Delay}
             ]},
             #{}},
-        {max_message_bytes, {integer, 1, ?MAX_BYTES}, 4194304}
+        {max_message_bytes, {integer, 1, ?MAX_BYTES}, 4194304},
+        %% What may wait for one peer before it counts as too slow.
+        {max_queue_bytes, {integer, 1, ?MAX_BYTES}, 8388608},
+        %% `false': what comes in is the owner's to answer.
+        {endpoint, boolean, true},
+        {handler, {optional, fun handler/1}, undefined},
+        {page_size, {integer, 1, ?MANY}, 200},
+        {request_timeout, {integer, 1, ?MAX_MS}, 5000},
+        {tool_timeout, {integer, 1, ?MAX_MS}, 60000}
     ].
 
 tls_keys() ->
@@ -66,8 +84,13 @@ tls_keys() ->
         {keyfile, fun erlmcp_shm_config:path/1, undefined},
         %% With it, clients must show a certificate that it vouches for.
         {cacertfile, {optional, fun erlmcp_shm_config:path/1}, undefined},
-        {password, {optional, fun text/1}, undefined}
+        {password, {optional, fun characters/1}, undefined},
+        {verify, {one_of, [verify_none, verify_peer]}, fun(#{cacertfile := Ca}) -> verify(Ca) end},
+        {fail_if_no_peer_cert, boolean, fun(#{verify := Verify}) -> Verify =:= verify_peer end}
     ].
+
+verify(undefined) -> verify_none;
+verify(_) -> verify_peer.
 
 %%% url
 
@@ -139,7 +162,22 @@ url_path(UrlPath) ->
     end.
 
 tls(false, _Path) -> false;
-tls(Tls, Path) -> erlmcp_shm_check:table(Tls, tls_keys(), Path, Path).
+tls(Tls, Path) -> given(Tls, tls_keys(), Path).
+
+origins(All, _Path) when All =:= local; All =:= any -> All;
+origins(Origins, Path) when is_list(Origins), length(Origins) >= 0 ->
+    [origin(Origin, Path ++ [Index]) || {Index, Origin} <- lists:zip(lists:seq(0, length(Origins) - 1), Origins)];
+origins(Other, Path) ->
+    erlmcp_shm_check:bad_config(Path, Other).
+
+origin(Origin, Path) ->
+    case text(Origin) of
+        {ok, Text} -> Text;
+        error -> erlmcp_shm_check:bad_config(Path, Origin)
+    end.
+
+handler(Handler) when is_atom(Handler), Handler =/= undefined; is_function(Handler, 2) -> {ok, Handler};
+handler(_) -> error.
 
 rate(infinity) -> {ok, infinity};
 rate(Rate) when is_integer(Rate), Rate > 0 -> {ok, Rate};
