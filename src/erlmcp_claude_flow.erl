@@ -35,7 +35,9 @@
     throughput := float() | undefined,
     peers := non_neg_integer(),
     breaker := erlmcp_shm_breaker:state(),
-    restarts := non_neg_integer()
+    restarts := non_neg_integer(),
+    %% What the transport says of itself, such as the port it listens on.
+    atom() => term()
 }.
 
 -record(state, {

@@ -249,7 +249,7 @@ route(#{health := Health, priority := Priority} = Managed) ->
         throughput => erlmcp_shm_health:throughput(Health)
     }.
 
-%% @doc Of a route; asks the transport's process how many are connected.
+%% @doc Of a route; the transport's process adds what it knows itself, such as who is connected.
 -spec info(erlmcp_shm_route:route(), active | standby) -> erlmcp_claude_flow:info().
 info(#{pid := Pid, status := Status} = Route, Place) ->
     State =
@@ -257,22 +257,21 @@ info(#{pid := Pid, status := Status} = Route, Place) ->
             none -> down;
             _ -> Place
         end,
-    (maps:with([type, score, latency_ms, throughput, restarts], Route))#{
-        state => State,
-        health => Status,
-        peers => peers(Route),
-        breaker => breaker_state(Route)
-    }.
+    Judged = maps:with([type, score, latency_ms, throughput, restarts], Route),
+    maps:merge(own_info(Route), Judged#{state => State, health => Status, breaker => breaker_state(Route)}).
 
 %% @doc How many are connected, as its process says.
 -spec peers(erlmcp_shm_route:route()) -> non_neg_integer().
-peers(#{pid := none}) ->
-    0;
-peers(#{pid := Pid, module := Module}) ->
-    try Module:get_info(Pid) of
-        #{peers := Peers} -> Peers
+peers(Route) ->
+    maps:get(peers, own_info(Route)).
+
+own_info(#{pid := none}) ->
+    #{peers => 0};
+own_info(#{pid := Pid, module := Module}) ->
+    try
+        Module:get_info(Pid)
     catch
-        exit:_ -> 0
+        exit:_ -> #{peers => 0}
     end.
 
 now_ms() ->
