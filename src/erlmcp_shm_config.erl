@@ -1,15 +1,14 @@
 %% @private
-%% What may be configured, of which type, with which default: one table per map. Every map comes
-%% out complete and checked, so nobody downstream asks for a default or doubts a value.
+%% What may be configured, of which type, with which default: one table per map (see erlmcp_shm_check). Every
+%% map comes out complete and checked, so nobody downstream asks for a default or doubts a value.
 %%
-%% A table row is `{Key, Type, Default}', in the order of checking; a default may be a function of
-%% the rows before it. Paths in `{bad_config, Path, Value}' start at the `claude_flow' map, also for the
-%% exporter's own argument: what is said of `size' is the same wherever it was written.
+%% Paths in `{bad_config, Path, Value}' start at the `claude_flow' map, also for the exporter's own argument:
+%% what is said of `size' is the same wherever it was written. Elements of lists count from 0.
 -module(erlmcp_shm_config).
 
--export([load/0, claude_flow/1, exporter/1, path/1]).
+-export([load/0, claude_flow/1, exporter/1, transports/1, path/1]).
 
--export_type([config/0, exporter/0, bad_config/0]).
+-export_type([config/0, exporter/0, transport/0, breaker/0, bad_config/0]).
 
 -type exporter() :: #{
     enabled := boolean(),
@@ -23,9 +22,33 @@
     on_locked := stop | {wait, Ms :: non_neg_integer()}
 }.
 
--type config() :: #{enabled := boolean(), shared_memory := exporter(), atom() => term()}.
+-type config() :: #{
+    enabled := boolean(),
+    shared_memory := exporter(),
+    transports := [transport()],
+    auto_failover := boolean(),
+    multiplexing := boolean(),
+    health_check_interval := pos_integer(),
+    circuit_breaker := breaker(),
+    owner := pid() | atom()
+}.
 
--type bad_config() :: {bad_config, Path :: list(), Value :: term()}.
+-type transport() :: #{
+    type := erlmcp_shm_transport:type(),
+    module := module(),
+    priority := 0..10,
+    health_check := boolean(),
+    config := map()
+}.
+
+-type breaker() :: #{
+    enabled := boolean(),
+    failure_threshold := pos_integer(),
+    success_threshold := pos_integer(),
+    timeout_ms := pos_integer()
+}.
+
+-type bad_config() :: erlmcp_shm_check:bad_config().
 
 -define(DEFAULT_PATH, <<"/dev/shm/erlmcp_export.bin">>).
 %% What the file format can hold; a rollover has two generations at once.
@@ -33,6 +56,7 @@
 -define(MAX_BYTES, (1 bsl 46)).
 %% The longest timer there is.
 -define(MAX_MS, 16#FFFFFFFF).
+-define(MANY, (1 bsl 31)).
 
 %%% Tables
 
@@ -40,29 +64,51 @@ claude_flow_keys() ->
     [
         {enabled, boolean, true},
         {shared_memory, {section, shared_memory_keys()}, false},
-        {transports, any, []},
-        {auto_failover, any, true},
-        {multiplexing, any, false},
-        {health_check_interval, any, 30000},
-        {circuit_breaker, any, #{}}
+        {transports, fun transports/2, []},
+        {auto_failover, boolean, true},
+        {multiplexing, boolean, false},
+        {health_check_interval, {integer, 1, ?MAX_MS}, 30000},
+        {circuit_breaker, {section, circuit_breaker_keys()}, true},
+        %% Who is told what comes in.
+        {owner, fun process/1, undefined}
     ].
 
 shared_memory_keys() ->
     [
         {enabled, boolean, true},
-        {path, path, ?DEFAULT_PATH},
+        {[path, shm_path], fun path/1, ?DEFAULT_PATH},
         {size, {integer, ?MIN_BYTES, ?MAX_BYTES}, 10485760},
         {max_size, {integer, size, ?MAX_BYTES}, fun(#{size := S}) -> min(8 * S, ?MAX_BYTES) end},
         {flush_interval, {integer, 0, ?MAX_MS}, 100},
-        {mode, mode, 8#600},
+        {mode, fun mode/1, 8#600},
         {recover, {one_of, [keep, clear]}, keep},
         {heartbeat_interval, {integer, 1, ?MAX_MS}, 100},
-        {on_locked, on_locked, stop}
+        {on_locked, fun on_locked/1, stop}
     ].
 
-%% The names a key goes by: ours, then those of the specification.
-names(path) -> [path, shm_path];
-names(Key) -> [Key].
+circuit_breaker_keys() ->
+    [
+        {enabled, boolean, true},
+        {failure_threshold, {integer, 1, ?MANY}, 5},
+        {success_threshold, {integer, 1, ?MANY}, 2},
+        {timeout_ms, {integer, 1, ?MAX_MS}, 30000}
+    ].
+
+transport_keys() ->
+    [
+        {type, {one_of, [stdio, http, websocket, sse]}, undefined},
+        {module, fun module/1, fun(#{type := Type}) -> erlmcp_shm_transport:module(Type) end},
+        {priority, {integer, 0, 10}, 5},
+        {health_check, boolean, true},
+        {config, {by, fun transport_config/1}, #{}}
+    ].
+
+%% A transport of somebody else's checks its configuration by itself.
+transport_config(#{type := Type, module := Module}) ->
+    case erlmcp_shm_transport:module(Type) of
+        Module -> fun(Config, Path) -> erlmcp_shm_transport_config:check(Type, Config, Path) end;
+        _ -> fun(Config) -> case is_map(Config) of true -> {ok, Config}; false -> error end end
+    end.
 
 %%% API
 
@@ -77,12 +123,20 @@ load() ->
 %% @doc The map of sys.config, complete.
 -spec claude_flow(term()) -> {ok, config()} | {error, bad_config()}.
 claude_flow(Map) ->
-    checked(fun() -> table(Map, claude_flow_keys(), [], [claude_flow]) end).
+    checked(Map, claude_flow_keys(), [], [claude_flow]).
 
 %% @doc The exporter's start argument, complete.
 -spec exporter(term()) -> {ok, exporter()} | {error, bad_config()}.
 exporter(Map) ->
-    checked(fun() -> table(Map, shared_memory_keys(), [shared_memory], [shared_memory]) end).
+    checked(Map, shared_memory_keys(), [shared_memory], [shared_memory]).
+
+%% @doc The value of `transports', complete.
+-spec transports(term()) -> {ok, [transport()]} | {error, bad_config()}.
+transports(List) ->
+    erlmcp_shm_check:checked(fun() -> transports(List, [transports]) end).
+
+checked(Map, Rows, Path, Whole) ->
+    erlmcp_shm_check:checked(fun() -> erlmcp_shm_check:table(Map, Rows, Path, Whole) end).
 
 %% @doc A file name as the bytes of an absolute path, so that it means the same file after a change
 %% of directory.
@@ -100,77 +154,40 @@ path(Path) ->
         error:badarg -> error
     end.
 
-%%% Checking
+%%% Types
 
-checked(Fun) ->
-    try
-        {ok, Fun()}
-    catch
-        throw:{bad_config, _, _} = BadConfig -> {error, BadConfig}
-    end.
+%% Two that listen at the same place, or read the same input, would be in each other's way.
+transports(List, Path) when is_list(List), length(List) >= 0 ->
+    {Checked, _} = lists:mapfoldl(fun(Element, {Index, Before}) ->
+        Here = Path ++ [Index],
+        #{type := Type, module := Module, config := Config} =
+            Transport = erlmcp_shm_check:table(Element, transport_keys(), Here, Here),
+        Key = {Type, Module, Config},
+        case lists:member(Key, Before) of
+            false -> {Transport, {Index + 1, [Key | Before]}};
+            true -> erlmcp_shm_check:bad_config(Here, Element)
+        end
+    end, {0, []}, List),
+    Checked;
+transports(Other, Path) ->
+    erlmcp_shm_check:bad_config(Path, Other).
 
-%% `Whole' is how the map itself is called where it is no map.
-table(Map, Rows, Path, _Whole) when is_map(Map) ->
-    Known = lists:append([names(Key) || {Key, _, _} <- Rows]),
-    case lists:sort(maps:to_list(maps:without(Known, Map))) of
-        [] -> lists:foldl(fun(Row, Done) -> row(Row, Map, Path, Done) end, #{}, Rows);
-        [{Unknown, Value} | _] -> bad_config(Path ++ [Unknown], Value)
-    end;
-table(Other, _Rows, _Path, Whole) ->
-    bad_config(Whole, Other).
+%% What chmod takes, with reading and writing for the owner, whose next start must open the file, and no
+%% writing for anybody else, who would be the author of what we publish.
+mode(Mode) when is_integer(Mode), Mode band 8#622 =:= 8#600, Mode band (bnot 8#777) =:= 0 ->
+    {ok, Mode};
+mode(_) ->
+    error.
 
-row({Key, Type, Default}, Map, Path, Done) ->
-    Value =
-        case [Name || Name <- names(Key), is_map_key(Name, Map)] of
-            [] -> check(Type, default(Default, Done), Path ++ [Key], Done);
-            [Name] -> check(Type, maps:get(Name, Map), Path ++ [Name], Done);
-            %% Two names for one thing: which is meant?
-            [_, Twice | _] -> bad_config(Path ++ [Twice], maps:get(Twice, Map))
-        end,
-    Done#{Key => Value}.
+on_locked(stop) -> {ok, stop};
+on_locked({wait, Ms}) when is_integer(Ms), Ms >= 0, Ms =< ?MAX_MS -> {ok, {wait, Ms}};
+on_locked(_) -> error.
 
-default(Fun, Done) when is_function(Fun, 1) -> Fun(Done);
-default(Value, _Done) -> Value.
+module(Module) when is_atom(Module), Module =/= undefined -> {ok, Module};
+module(_) -> error.
 
-%% `{integer, Min, Max}': Min may be the name of an earlier row. `{section, Rows}': a map, or `true' for all
-%% its defaults, or `false'. A mode is what chmod takes, with reading and writing for the owner, whose next
-%% start must open the file, and no writing for anybody else, who would be the author of what we publish.
-check({section, Rows}, Enabled, Path, _) when is_boolean(Enabled) ->
-    table(#{enabled => Enabled}, Rows, Path, Path);
-check({section, Rows}, Map, Path, _) ->
-    table(Map, Rows, Path, Path);
-check({integer, Min, Max}, Value, Path, Done) when is_atom(Min) ->
-    check({integer, maps:get(Min, Done), Max}, Value, Path, Done);
-check({integer, Min, Max}, Value, _, _) when is_integer(Value), Value >= Min, Value =< Max ->
-    Value;
-check({one_of, Values}, Value, Path, _) ->
-    case lists:member(Value, Values) of
-        true -> Value;
-        false -> bad_config(Path, Value)
-    end;
-check(boolean, Value, _, _) when is_boolean(Value) ->
-    Value;
-check(mode, Value, _, _) when
-    is_integer(Value), Value band 8#622 =:= 8#600, Value band (bnot 8#777) =:= 0
-->
-    Value;
-check(on_locked, stop, _, _) ->
-    stop;
-check(on_locked, {wait, Ms}, _, _) when is_integer(Ms), Ms >= 0, Ms =< ?MAX_MS ->
-    {wait, Ms};
-check(path, Value, Path, _) ->
-    case path(Value) of
-        {ok, Absolute} -> Absolute;
-        error -> bad_config(Path, Value)
-    end;
-check(any, Value, _, _) ->
-    Value;
-check(_Type, Value, Path, _) ->
-    bad_config(Path, Value).
-
--spec bad_config(list(), term()) -> no_return().
-bad_config(Path, Value) ->
-    throw({bad_config, Path, Value}).
+process(Process) when is_atom(Process); is_pid(Process) -> {ok, Process};
+process(_) -> error.
 
 %% A binary is the file's name as it is; a string is encoded as the node encodes file names.
 bytes(Path) when is_binary(Path) -> Path;

@@ -19,7 +19,12 @@ start_link(Config) ->
 init(Config) ->
     {ok, {#{strategy => one_for_one, intensity => 50, period => 10}, children(Config)}}.
 
-children(#{enabled := true, shared_memory := #{enabled := true} = Options}) ->
-    [erlmcp_shm_exporter:child_spec(Options)];
-children(_) ->
-    [].
+%% The exporter has a place of its own here, so that it does not end with the gateway.
+children(#{enabled := false}) ->
+    [];
+children(#{shared_memory := SharedMemory} = Config) ->
+    Gateway = erlmcp_claude_flow:child_spec(Config#{shared_memory := SharedMemory#{enabled := false}}),
+    case SharedMemory of
+        #{enabled := true} -> [erlmcp_shm_exporter:child_spec(SharedMemory), Gateway];
+        #{enabled := false} -> [Gateway]
+    end.
