@@ -33,6 +33,10 @@ impl From<Answer> for ExitCode {
 pub enum Failure {
     /// The store cannot be opened or read.
     Read(ReadError),
+    /// The client has no answer, or its configuration is wrong.
+    Client(String),
+    /// No tier has it, or the server refuses.
+    Absent(String),
     /// Stdout takes no more.
     Output(io::Error),
 }
@@ -42,6 +46,7 @@ impl Failure {
     pub fn message(&self, path: &Path) -> Option<String> {
         match self {
             Failure::Read(error) => Some(format!("{}: {}", shown(path), explained(*error))),
+            Failure::Client(message) | Failure::Absent(message) => Some(message.clone()),
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => None,
             Failure::Output(error) => Some(format!("stdout: {error}")),
         }
@@ -51,9 +56,9 @@ impl Failure {
 impl From<Failure> for ExitCode {
     fn from(failure: Failure) -> Self {
         ExitCode::from(match failure {
-            Failure::Read(ReadError::Corrupt(_)) => 1,
+            Failure::Read(ReadError::Corrupt(_)) | Failure::Absent(_) => 1,
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
-            Failure::Read(_) | Failure::Output(_) => 2,
+            Failure::Read(_) | Failure::Client(_) | Failure::Output(_) => 2,
         })
     }
 }

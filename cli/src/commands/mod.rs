@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod ask;
 mod bench;
 mod get;
 mod list;
@@ -28,6 +29,16 @@ pub enum Command {
     Watch(watch::Watch),
     /// Measures what lookups in this store cost
     Bench(bench::Bench),
+    /// Reads a resource through the client: from shared memory, or else from the server
+    Read(ask::Read),
+    /// Lists the tools that the client sees: a line each, name and description
+    Tools(ask::Tools),
+    /// Calls a tool at the server
+    Call(ask::Call),
+    /// Lists the prompts that the client sees: a line each, name and description
+    Prompts(ask::Prompts),
+    /// Tries every tier and transport of a configuration and says in one line each what works
+    Doctor(ask::Doctor),
 }
 
 impl Command {
@@ -39,6 +50,11 @@ impl Command {
             Command::Verify(verify) => verify.run(globals),
             Command::Watch(watch) => watch.run(globals),
             Command::Bench(bench) => bench.run(globals),
+            Command::Read(read) => read.run(globals),
+            Command::Tools(tools) => tools.run(globals),
+            Command::Call(call) => call.run(globals),
+            Command::Prompts(prompts) => prompts.run(globals),
+            Command::Doctor(doctor) => doctor.run(globals),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command as its users meet it: a process of its own, on stores that a writer really wrote.
 
 mod bench;
+mod client;
 mod get;
 mod list;
 mod open;
