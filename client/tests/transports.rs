@@ -6,7 +6,8 @@ use erlmcp_shm_client::transport::{Tls, Transport, TransportError, WebSocket};
 use rmcp::{
     ServiceExt,
     model::{
-        ClientRequest, GetPromptRequestParams, PingRequest, ProtocolVersion, ReadResourceRequestParams, ServerResult,
+        ClientRequest, GetPromptRequestParams, PingRequest, ProtocolVersion,
+        ReadResourceRequestParams, ServerResult,
     },
 };
 use support::{
@@ -18,16 +19,52 @@ use support::{
 
 async fn every_method(name: &str, client: &Client) {
     let tools = client.list_all_tools().await.unwrap();
-    assert_eq!(tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(), ["echo", "slow", "never", "exit"], "{name}");
+    assert_eq!(
+        tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(),
+        ["echo", "slow", "never", "exit"],
+        "{name}"
+    );
     let answer = call(client, "echo", "naïve\r\n\u{2028}text").await.unwrap();
-    assert_eq!(answer.content[0].as_text().unwrap().text, "naïve\r\n\u{2028}text", "{name}");
-    assert_eq!(client.list_all_resources().await.unwrap()[0].uri, URI, "{name}");
-    let read = client.read_resource(ReadResourceRequestParams::new(URI)).await.unwrap();
-    assert!(serde_json::to_string(&read).unwrap().contains(CONTENT), "{name}");
-    assert!(client.read_resource(ReadResourceRequestParams::new("file:///none")).await.is_err(), "{name}");
-    assert_eq!(client.list_all_prompts().await.unwrap()[0].name, "greet", "{name}");
-    let prompt = client.get_prompt(GetPromptRequestParams::new("greet")).await.unwrap();
-    assert!(serde_json::to_string(&prompt).unwrap().contains("Hello from greet"), "{name}");
+    assert_eq!(
+        answer.content[0].as_text().unwrap().text,
+        "naïve\r\n\u{2028}text",
+        "{name}"
+    );
+    assert_eq!(
+        client.list_all_resources().await.unwrap()[0].uri,
+        URI,
+        "{name}"
+    );
+    let read = client
+        .read_resource(ReadResourceRequestParams::new(URI))
+        .await
+        .unwrap();
+    assert!(
+        serde_json::to_string(&read).unwrap().contains(CONTENT),
+        "{name}"
+    );
+    assert!(
+        client
+            .read_resource(ReadResourceRequestParams::new("file:///none"))
+            .await
+            .is_err(),
+        "{name}"
+    );
+    assert_eq!(
+        client.list_all_prompts().await.unwrap()[0].name,
+        "greet",
+        "{name}"
+    );
+    let prompt = client
+        .get_prompt(GetPromptRequestParams::new("greet"))
+        .await
+        .unwrap();
+    assert!(
+        serde_json::to_string(&prompt)
+            .unwrap()
+            .contains("Hello from greet"),
+        "{name}"
+    );
     let large = "x".repeat(1 << 20);
     let answer = call(client, "echo", &large).await.unwrap();
     assert_eq!(answer.content[0].as_text().unwrap().text, large, "{name}");
@@ -52,11 +89,18 @@ async fn every_method_over_every_transport() {
         let name = transport.name();
         let (client, end) = within(start(&transport)).await;
         let version = client.peer_info().unwrap().protocol_version.clone();
-        let expected = if name == "sse" { ProtocolVersion::V_2025_11_25 } else { ProtocolVersion::V_2026_07_28 };
+        let expected = if name == "sse" {
+            ProtocolVersion::V_2025_11_25
+        } else {
+            ProtocolVersion::V_2026_07_28
+        };
         assert_eq!(version, expected, "{name}");
         within(every_method(name, &client)).await;
         within(client.cancel()).await.unwrap();
-        assert!(matches!(*within(end.wait()).await, TransportError::Closed), "{name}");
+        assert!(
+            matches!(*within(end.wait()).await, TransportError::Closed),
+            "{name}"
+        );
     }
 }
 
@@ -64,9 +108,17 @@ async fn every_method_over_every_transport() {
 async fn the_older_revision_with_its_ping_over_every_transport() {
     for transport in all().await {
         let name = transport.name();
-        let client = within(().serve(transport.connect().await.unwrap())).await.unwrap();
-        assert_eq!(client.peer_info().unwrap().protocol_version, ProtocolVersion::V_2025_11_25, "{name}");
-        let pong = within(client.send_request(ClientRequest::PingRequest(PingRequest::default()))).await.unwrap();
+        let client = within(().serve(transport.connect().await.unwrap()))
+            .await
+            .unwrap();
+        assert_eq!(
+            client.peer_info().unwrap().protocol_version,
+            ProtocolVersion::V_2025_11_25,
+            "{name}"
+        );
+        let pong = within(client.send_request(ClientRequest::PingRequest(PingRequest::default())))
+            .await
+            .unwrap();
         assert!(matches!(pong, ServerResult::EmptyResult(_)), "{name}");
         within(every_method(name, &client)).await;
     }
@@ -83,10 +135,17 @@ async fn tls_with_a_certificate_of_its_own() {
     }
     for transport in networked(&host, true, &Tls::default()) {
         let refused = match within(transport.connect()).await {
-            Ok(connected) => within(().serve(connected)).await.err().map(|error| error.to_string()),
+            Ok(connected) => within(().serve(connected))
+                .await
+                .err()
+                .map(|error| error.to_string()),
             Err(error) => Some(format!("{error:?}")),
         };
-        assert!(refused.is_some(), "{}: a stranger's certificate was taken", transport.name());
+        assert!(
+            refused.is_some(),
+            "{}: a stranger's certificate was taken",
+            transport.name()
+        );
     }
 }
 
@@ -129,6 +188,9 @@ async fn compression_shows_on_the_wire() {
         sent.push(proxy.bytes());
     }
     let payload = 2 * 10 * text.len() as u64;
-    println!("payload {payload:>9} B\nplain   {:>9} B\ndeflate {:>9} B", sent[0], sent[1]);
+    println!(
+        "payload {payload:>9} B\nplain   {:>9} B\ndeflate {:>9} B",
+        sent[0], sent[1]
+    );
     assert!(sent[0] > payload && sent[1] < payload / 20, "{sent:?}");
 }

@@ -49,9 +49,15 @@ pub async fn start(transport: &Transport) -> (Client, End) {
     (client, end)
 }
 
-pub async fn call(client: &Client, tool: &'static str, text: &str) -> Result<CallToolResult, ServiceError> {
+pub async fn call(
+    client: &Client,
+    tool: &'static str,
+    text: &str,
+) -> Result<CallToolResult, ServiceError> {
     let arguments = JsonObject::from_iter([("text".into(), text.into())]);
-    client.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await
+    client
+        .call_tool(CallToolRequestParams::new(tool).with_arguments(arguments))
+        .await
 }
 
 pub async fn within<F: Future>(future: F) -> F::Output {

@@ -57,18 +57,26 @@ pub async fn serve() -> SocketAddr {
 }
 
 async fn authorize(headers: HeaderMap, request: Request, next: Next) -> Response {
-    if headers.get(header::AUTHORIZATION).is_some_and(|value| value == format!("Bearer {TOKEN}").as_str()) {
+    if headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|value| value == format!("Bearer {TOKEN}").as_str())
+    {
         return next.run(request).await;
     }
     status(StatusCode::UNAUTHORIZED)
 }
 
 fn status(status: StatusCode) -> Response {
-    Response::builder().status(status).body(Body::empty()).unwrap()
+    Response::builder()
+        .status(status)
+        .body(Body::empty())
+        .unwrap()
 }
 
 async fn websocket(upgrade: IncomingUpgrade) -> Response {
-    let options = Options::default().with_limits(64 << 20, 64 << 20).with_balanced_compression();
+    let options = Options::default()
+        .with_limits(64 << 20, 64 << 20)
+        .with_balanced_compression();
     let (response, upgraded) = upgrade.upgrade(options).unwrap();
     tokio::spawn(async move {
         let (to_peer, from_peer) = upgraded.await.unwrap().split();
@@ -76,7 +84,8 @@ async fn websocket(upgrade: IncomingUpgrade) -> Response {
             Ok::<_, yawc::WebSocketError>(Frame::text(serde_json::to_string(&message).unwrap()))
         });
         let from_peer = from_peer.filter_map(|frame| async move {
-            (frame.opcode() == OpCode::Text).then(|| serde_json::from_slice(frame.payload()).unwrap())
+            (frame.opcode() == OpCode::Text)
+                .then(|| serde_json::from_slice(frame.payload()).unwrap())
         });
         if let Ok(running) = Small.serve((Box::pin(to_peer), Box::pin(from_peer))).await {
             let _ = running.waiting().await;
@@ -90,21 +99,33 @@ async fn sse(State(sessions): State<Sessions>) -> Response {
     let id = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
     let (posted, incoming) = mpsc::channel(64);
     let (events, body) = mpsc::channel::<String>(64);
-    events.send(format!("event: endpoint\ndata: /message/{id}\n\n")).await.unwrap();
+    events
+        .send(format!("event: endpoint\ndata: /message/{id}\n\n"))
+        .await
+        .unwrap();
     sessions.lock().unwrap().insert(id, posted);
     let to_peer = sink::unfold(events, |events, message: ServerJsonRpcMessage| async move {
         let json = serde_json::to_string(&message).unwrap();
-        let _ = events.send(format!("event: message\ndata: {json}\n\n")).await;
+        let _ = events
+            .send(format!("event: message\ndata: {json}\n\n"))
+            .await;
         Ok::<_, std::io::Error>(events)
     });
-    let from_peer = stream::unfold(incoming, |mut incoming| async { Some((incoming.recv().await?, incoming)) });
+    let from_peer = stream::unfold(incoming, |mut incoming| async {
+        Some((incoming.recv().await?, incoming))
+    });
     tokio::spawn(async move {
         if let Ok(running) = Small.serve((Box::pin(to_peer), Box::pin(from_peer))).await {
             let _ = running.waiting().await;
         }
     });
-    let body = stream::unfold(body, |mut body| async { Some((Ok::<_, std::io::Error>(body.recv().await?), body)) });
-    Response::builder().header(header::CONTENT_TYPE, "text/event-stream").body(Body::from_stream(body)).unwrap()
+    let body = stream::unfold(body, |mut body| async {
+        Some((Ok::<_, std::io::Error>(body.recv().await?), body))
+    });
+    Response::builder()
+        .header(header::CONTENT_TYPE, "text/event-stream")
+        .body(Body::from_stream(body))
+        .unwrap()
 }
 
 async fn message(
@@ -113,7 +134,9 @@ async fn message(
     body: Bytes,
 ) -> Response {
     let session = sessions.lock().unwrap().get(&session).cloned();
-    let Some(session) = session else { return status(StatusCode::NOT_FOUND) };
+    let Some(session) = session else {
+        return status(StatusCode::NOT_FOUND);
+    };
     let _ = session.send(serde_json::from_slice(&body).unwrap()).await;
     status(StatusCode::ACCEPTED)
 }

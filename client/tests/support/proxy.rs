@@ -31,14 +31,16 @@ impl Proxy {
     }
 
     pub async fn tls(to: SocketAddr) -> Self {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.der().clone()], key)
+                .unwrap();
         Self::start(to, Some(TlsAcceptor::from(Arc::new(config))), cert.pem()).await
     }
 
@@ -70,7 +72,12 @@ impl Proxy {
                 });
             }
         });
-        Self { address, pem, bytes, cut }
+        Self {
+            address,
+            pem,
+            bytes,
+            cut,
+        }
     }
 
     /// What has passed so far, both ways.
@@ -90,8 +97,12 @@ async fn wait(mut is_cut: watch::Receiver<bool>) {
     }
 }
 
-async fn relay<C>(client: C, server: TcpStream, bytes: Arc<AtomicU64>, is_cut: watch::Receiver<bool>)
-where
+async fn relay<C>(
+    client: C,
+    server: TcpStream,
+    bytes: Arc<AtomicU64>,
+    is_cut: watch::Receiver<bool>,
+) where
     C: AsyncRead + AsyncWrite,
 {
     let (client_read, client_write) = split(client);
@@ -102,7 +113,11 @@ where
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, bytes: &AtomicU64) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    bytes: &AtomicU64,
+) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         bytes.fetch_add(n as u64, Ordering::Relaxed);

@@ -12,7 +12,11 @@ pub const CONTENT: &str = "test content";
 
 impl ServerHandler for Small {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_prompts()
+            .build();
         ServerConfig::new(capabilities).with_instructions("small")
     }
 
@@ -22,7 +26,8 @@ impl ServerHandler for Small {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let schema = Arc::new(JsonObject::from_iter([("type".into(), "object".into())]));
-        let tools = ["echo", "slow", "never", "exit"].map(|name| Tool::new(name, "a behaviour", schema.clone()));
+        let tools = ["echo", "slow", "never", "exit"]
+            .map(|name| Tool::new(name, "a behaviour", schema.clone()));
         Ok(ListToolsResult::with_all_items(tools.into()))
     }
 
@@ -38,7 +43,11 @@ impl ServerHandler for Small {
             "exit" => std::process::exit(7),
             name => return Err(ErrorData::invalid_params(format!("no tool {name}"), None)),
         }
-        let text = request.arguments.unwrap_or_default().remove("text").unwrap_or_default();
+        let text = request
+            .arguments
+            .unwrap_or_default()
+            .remove("text")
+            .unwrap_or_default();
         let text = text.as_str().unwrap_or_default();
         Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
     }
@@ -48,7 +57,9 @@ impl ServerHandler for Small {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(ListResourcesResult::with_all_items(vec![Resource::new(URI, "test")]))
+        Ok(ListResourcesResult::with_all_items(vec![Resource::new(
+            URI, "test",
+        )]))
     }
 
     async fn read_resource(
@@ -67,7 +78,11 @@ impl ServerHandler for Small {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        Ok(ListPromptsResult::with_all_items(vec![Prompt::new("greet", Some("greets"), None)]))
+        Ok(ListPromptsResult::with_all_items(vec![Prompt::new(
+            "greet",
+            Some("greets"),
+            None,
+        )]))
     }
 
     async fn get_prompt(
