@@ -13,11 +13,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if asks("chatty") {
         println!("listening on standard input\n\n{{\"level\":\"info\"}}\n{{ no json\n[1, 2]");
     }
-    let running = server::Small.serve(rmcp::transport::stdio()).await?;
-    let quit = running.waiting().await;
+    let served = serve().await;
     if asks("stubborn") {
         std::future::pending::<()>().await;
     }
-    quit?;
+    served
+}
+
+async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    server::Small
+        .serve(rmcp::transport::stdio())
+        .await?
+        .waiting()
+        .await?;
     Ok(())
 }

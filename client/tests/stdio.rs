@@ -100,7 +100,12 @@ async fn a_child_that_lives_on_after_its_input_ended_is_killed() {
     stubborn.grace = Duration::from_millis(50);
     let (client, end) = within(start(&stubborn.into())).await;
     let pid = pid_of(&dir.path().join("pid")).await;
+    let before = std::time::Instant::now();
     within(client.cancel()).await.unwrap();
+    assert!(
+        before.elapsed() >= Duration::from_millis(50),
+        "it ended by itself"
+    );
     is_gone(pid).await;
     assert!(matches!(*end.wait().await, TransportError::Closed));
 }
