@@ -50,6 +50,27 @@ async fn a_dead_peer_ends_every_pending_request() {
     }
 }
 
+/// On 2025-11-25 an answer's stream has ids: rmcp resumes it with Last-Event-ID, and the answer is not lost.
+#[tokio::test]
+async fn streamable_http_resumes_a_broken_stream() {
+    let proxy = Proxy::plain(net::serve().await).await;
+    let host = format!("localhost:{}", proxy.address.port());
+    let [http, ..] = networked(&host, false, &Tls::default());
+    let client = within(().serve(http.connect().await.unwrap()))
+        .await
+        .unwrap();
+    let reset = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        proxy.reset();
+    };
+    let (answer, ()) =
+        within(async { tokio::join!(call(&client, "slow", "resumed"), reset) }).await;
+    assert_eq!(
+        answer.unwrap().content[0].as_text().unwrap().text,
+        "resumed"
+    );
+}
+
 /// The answer to a request that was given up comes all the same, and disturbs nobody.
 #[tokio::test]
 async fn late_answers_are_dropped() {

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -23,6 +23,7 @@ pub struct Proxy {
     pub pem: String,
     bytes: Arc<AtomicU64>,
     cut: watch::Sender<bool>,
+    reset: Arc<Notify>,
 }
 
 impl Proxy {
@@ -50,6 +51,8 @@ impl Proxy {
         let bytes = Arc::new(AtomicU64::new(0));
         let (cut, is_cut) = watch::channel(false);
         let counted = bytes.clone();
+        let reset = Arc::new(Notify::new());
+        let resets = reset.clone();
         tokio::spawn(async move {
             loop {
                 let (client, _) = tokio::select! {
@@ -58,7 +61,8 @@ impl Proxy {
                     () = wait(is_cut.clone()) => return,
                 };
                 let (tls, counted, is_cut) = (tls.clone(), counted.clone(), is_cut.clone());
-                tokio::spawn(async move {
+                let reset = resets.clone();
+                let relayed = async move {
                     let server = TcpStream::connect(to).await.unwrap();
                     match tls {
                         None => relay(client, server, counted, is_cut).await,
@@ -69,6 +73,12 @@ impl Proxy {
                             }
                         }
                     }
+                };
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = relayed => {}
+                        () = reset.notified() => {}
+                    }
                 });
             }
         });
@@ -77,12 +87,18 @@ impl Proxy {
             pem,
             bytes,
             cut,
+            reset,
         }
     }
 
     /// What has passed so far, both ways.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Drops every connection, and takes new ones.
+    pub fn reset(&self) {
+        self.reset.notify_waiters();
     }
 
     /// Drops every connection and takes no more.
