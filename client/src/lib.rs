@@ -11,6 +11,7 @@ mod breaker;
 mod error;
 mod hybrid;
 mod object;
+mod published;
 mod score;
 mod upstream;
 
