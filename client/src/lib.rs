@@ -8,6 +8,7 @@ pub mod metrics;
 
 mod answer;
 mod breaker;
+mod dropin;
 mod error;
 mod hybrid;
 mod object;
@@ -22,6 +23,7 @@ mod property;
 pub use answer::{Answer, Part, Passed, Tier};
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
 pub use config::Config;
+pub use dropin::ShmTransport;
 pub use error::ClientError;
 pub use hybrid::{CacheMode, Change, Changes, HybridClient, Options, Request};
 pub use metrics::Metrics;
