@@ -27,6 +27,7 @@ use crate::answer::{Answer, Passed, Tier};
 use crate::config::{Config, Pattern, TransportKind};
 use crate::metrics::Metrics;
 use crate::object::{self, Object};
+use crate::published::Pulse;
 use crate::upstream::{Notice, Route, TransportStatus, Upstream};
 use erlmcp_shm_reader::l1::{Cache, CacheError, CacheOptions};
 use erlmcp_shm_reader::{Kind, Reader};
@@ -76,9 +77,7 @@ pub(crate) struct Inner {
 /// The first two tiers.
 struct Shared {
     cache: Cache<Object>,
-    opened: Instant,
-    /// The heartbeat's age when the store was opened: the watcher knows it only a little later.
-    age_when_opened: Option<Duration>,
+    pulse: Pulse,
 }
 
 /// A list from the server.
@@ -282,17 +281,14 @@ impl Shared {
             cache: Cache::new(reader, bounds, move |entry| {
                 object::decode(entry, &partition)
             }),
-            opened: Instant::now(),
-            age_when_opened: reader.liveness().heartbeat_age,
+            pulse: Pulse::of(reader),
         }
     }
 
     /// How long the writer has been silent, if that is longer than it may be.
     #[inline]
     fn silent(&self, ttl: Duration) -> Option<Duration> {
-        let age = self.cache.reader().heartbeat_seen();
-        let age = age.or_else(|| Some(self.age_when_opened? + self.opened.elapsed()));
-        age.filter(|age| *age > ttl)
+        self.pulse.silent(self.cache.reader(), ttl)
     }
 }
 

@@ -9,9 +9,11 @@ pub mod transport;
 
 mod answer;
 mod breaker;
+mod dropin;
 mod error;
 mod hybrid;
 mod object;
+mod published;
 mod score;
 mod upstream;
 
@@ -22,6 +24,7 @@ mod property;
 pub use answer::{Answer, Part, Passed, Tier};
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Permit};
 pub use config::Config;
+pub use dropin::ShmTransport;
 pub use error::ClientError;
 pub use hybrid::{CacheMode, Change, Changes, HybridClient, Options, Request};
 pub use metrics::Metrics;

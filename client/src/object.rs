@@ -2,9 +2,9 @@
 //!
 //! | kind | data | metadata keys with a meaning |
 //! |---|---|---|
-//! | resource | the content | `name`, `title`, `description`, `mime_type`, `annotations` |
-//! | tool schema | the JSON Schema of the tool's input | `title`, `description`, `output_schema`, `annotations` |
-//! | prompt | `{"arguments": [..], "messages": [..]}` | `title`, `description` |
+//! | resource | the content | `name`, `title`, `description`, `mime_type`, `annotations`, `icons` |
+//! | tool schema | the JSON Schema of the tool's input | `title`, `description`, `output_schema`, `annotations`, `icons` |
+//! | prompt | `{"arguments": [..], "messages": [..]}` | `title`, `description`, `icons` |
 //! | capability | any JSON value | |
 //!
 //! Each key may also be written in camelCase. `ttl_ms` and `cache_scope` come back as `ttlMs` and `cacheScope`,
@@ -143,7 +143,7 @@ fn read(entry: &Entry<'_>, mut metadata: Metadata) -> Result<ReadResourceResult,
     };
     let ttl_ms = metadata.ttl_ms();
     // These belong to the listing.
-    for key in ["name", "title", "description", "annotations"] {
+    for key in ["name", "title", "description", "annotations", "icons"] {
         metadata.take(key, key);
     }
     let content = metadata.finish(content);
@@ -184,6 +184,7 @@ pub(crate) fn listed(entry: &Entry<'_>, partition: &str) -> Result<Option<Resour
         ("description", "description"),
         ("mime_type", "mimeType"),
         ("annotations", "annotations"),
+        ("icons", "icons"),
     ];
     metadata.move_into(&mut fields, &keys);
     metadata.ttl_ms();
@@ -198,6 +199,7 @@ fn tool(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Tool, Error> {
         ("description", "description"),
         ("output_schema", "outputSchema"),
         ("annotations", "annotations"),
+        ("icons", "icons"),
     ];
     metadata.move_into(&mut fields, &keys);
     metadata.ttl_ms();
@@ -207,10 +209,12 @@ fn tool(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Tool, Error> {
 fn template(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Template, Error> {
     let mut data: Json = serde_json::from_slice(entry.data())?;
     let mut fields = object(json!({"name": key(entry)?}));
-    metadata.move_into(
-        &mut fields,
-        &[("title", "title"), ("description", "description")],
-    );
+    let keys = [
+        ("title", "title"),
+        ("description", "description"),
+        ("icons", "icons"),
+    ];
+    metadata.move_into(&mut fields, &keys);
     metadata.ttl_ms();
     if let Some(arguments) = data.remove("arguments") {
         fields.insert("arguments".to_owned(), arguments);

@@ -506,6 +506,21 @@ async fn a_list_is_what_is_published_if_that_is_said_to_be_complete() {
         (tools.len(), tools.tier(), tools.is_partial()),
         (1, Tier::L2, false)
     );
+    // A claim can expire, as everything can.
+    let expired = Attributes {
+        expires_at: 1,
+        ..Attributes::default()
+    };
+    let claim = store.writer.put_with(
+        Kind::Capability,
+        b"tools",
+        b"{}",
+        br#"{"complete":true}"#,
+        expired,
+    );
+    claim.unwrap();
+    client.refresh();
+    assert_eq!(client.list_tools().await.unwrap().tier(), Tier::L3);
     store.put(Kind::Capability, "tools", "{}", "{}");
     switch.kill();
     client.refresh();

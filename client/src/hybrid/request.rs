@@ -4,7 +4,8 @@ use super::flights::{Fetched, What};
 use super::{CacheMode, HybridClient, Inner, Listed, Local};
 use crate::ClientError;
 use crate::answer::{Answer, Part, Passed, Tier};
-use crate::object::{self, Json, Object};
+use crate::object::{Json, Object};
+use crate::published;
 use crate::upstream::{Repeat, UpstreamError};
 use erlmcp_shm_reader::Kind;
 use erlmcp_shm_reader::l1::Upstream as Origin;
@@ -296,14 +297,17 @@ impl<'a> Request<'a> {
         let inner = self.inner();
         let kind = what.kind();
         let complete = kind.is_some_and(|kind| inner.is_complete(kind));
-        if complete && self.mode == CacheMode::Use {
-            return inner.published(&what);
+        if let Some(kind) = kind.filter(|_| complete && self.mode == CacheMode::Use) {
+            return inner.published(kind);
         }
         match self.clone().upstream_list(what.clone()).await {
             // Better what is published than nothing; and where there is no server, that is all there is.
-            Err(failed @ ClientError::Upstream(_)) if kind.is_some() && inner.shared.is_some() => {
+            Err(failed @ ClientError::Upstream(_)) if inner.shared.is_some() => {
+                let Some(kind) = kind else {
+                    return Err(failed);
+                };
                 let no_server = matches!(failed, ClientError::Upstream(UpstreamError::NoTransport));
-                match inner.published(&what) {
+                match inner.published(kind) {
                     Ok(mut published) => {
                         published.partial = !no_server && !complete;
                         Ok(published)
@@ -558,8 +562,7 @@ impl Inner {
         listed.map(|listed| Arc::clone(&listed.object))
     }
 
-    /// Whether shared memory has every resource, tool or prompt of the server: its entry for that capability says
-    /// `"complete": true` in its metadata.
+    /// Whether shared memory has every resource, tool or prompt of the server.
     fn is_complete(&self, kind: Kind) -> bool {
         let Some(shared) = &self.shared else {
             return false;
@@ -567,23 +570,12 @@ impl Inner {
         if shared.silent(self.options.l2_ttl).is_some() {
             return false;
         }
-        let name = match kind {
-            Kind::Resource => "resources",
-            Kind::ToolSchema => "tools",
-            Kind::Prompt => "prompts",
-            Kind::Capability => return false,
-        };
-        let says_so = || {
-            let view = shared.cache.reader().view().ok()?;
-            let entry = view.get(Kind::Capability, name).ok()??;
-            let metadata: Json = serde_json::from_slice(entry.metadata()).ok()?;
-            Some(metadata.get("complete") == Some(&Value::Bool(true)))
-        };
-        says_so().unwrap_or(false)
+        let view = shared.cache.reader().view();
+        view.is_ok_and(|view| published::complete(&view, kind).is_some())
     }
 
     /// What shared memory lists, by key.
-    fn published<T>(&self, what: &What) -> Result<Answer<Vec<T>>, ClientError>
+    fn published<T>(&self, kind: Kind) -> Result<Answer<Vec<T>>, ClientError>
     where
         Vec<T>: Part,
     {
@@ -594,33 +586,8 @@ impl Inner {
             return Err(ClientError::Silent(silent));
         }
         let view = shared.cache.reader().view().map_err(ClientError::Shared)?;
-        let partition = &self.options.partition;
-        let (mut tools, mut prompts, mut resources) = (vec![], vec![], vec![]);
-        for entry in view.iter() {
-            if Some(entry.kind()) != what.kind() || entry.is_expired() {
-                continue;
-            }
-            // One that nothing can be made of does not hide the others.
-            match entry.kind() {
-                Kind::Resource => {
-                    resources.extend(object::listed(&entry, partition).ok().flatten());
-                }
-                _ => match object::decode(&entry, partition) {
-                    Ok(Object::Tool(tool)) => tools.push(tool),
-                    Ok(Object::Template(template)) => prompts.push(template.prompt),
-                    _ => {}
-                },
-            }
-        }
-        tools.sort_by(|a, b| a.name.cmp(&b.name));
-        prompts.sort_by(|a, b| a.name.cmp(&b.name));
-        resources.sort_by(|a, b| a.uri.cmp(&b.uri));
-        let object = match what {
-            What::Tools => Object::Tools(tools),
-            What::Prompts => Object::Prompts(prompts),
-            _ => Object::Resources(resources),
-        };
-        expected(Answer::new(Arc::new(object), Tier::L2), "a list")
+        let list = published::list(&view, kind, Some(&self.options.partition));
+        expected(Answer::new(Arc::new(list.object), Tier::L2), "a list")
     }
 }
 
