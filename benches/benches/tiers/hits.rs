@@ -28,7 +28,10 @@ pub fn run() {
         let uris = &setting.uris;
         let values = uris.iter().enumerate().map(|(i, uri)| {
             let text = crate::setting::text(i, 0);
-            (uri.clone(), Arc::new(result(uri.as_bytes(), text.as_bytes())))
+            (
+                uri.clone(),
+                Arc::new(result(uri.as_bytes(), text.as_bytes())),
+            )
         });
         let map: HashMap<String, Arc<ReadResourceResult>> = values.collect();
         let options = CacheOptions::default().max_bytes(32 << 20);

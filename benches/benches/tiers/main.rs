@@ -1,9 +1,11 @@
 //! The three tiers of the client, beside what they stand on and what they compete with:
-//! `cargo bench -p erlmcp-shm-benches --bench tiers [-- hits | mix | server | rmcp]` prints the tables of one part,
+//! `cargo bench -p erlmcp-shm-benches --bench tiers [-- hits | mix | calls | rmcp]` prints the tables of one part,
 //! or of all.
 
+mod calls;
 mod hits;
 mod mix;
+mod rival;
 mod server;
 mod setting;
 
@@ -19,11 +21,17 @@ fn main() {
         [] => {
             hits::run();
             mix::run();
+            calls::run();
+            rival::run();
         }
         ["hits"] => hits::run(),
         ["mix"] => mix::run(),
+        ["calls"] => calls::run(),
+        ["rmcp"] => rival::run(),
+        // One of the processes whose memory is looked at.
+        ["process", way, address, path] => rival::process(way, address, path),
         _ => {
-            eprintln!("usage: tiers [hits | mix | server | rmcp]");
+            eprintln!("usage: tiers [hits | mix | calls | rmcp]");
             std::process::exit(2);
         }
     }

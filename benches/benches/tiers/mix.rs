@@ -36,7 +36,10 @@ pub fn run() {
                 let i = block[at * (BLOCK / CHANGED) + 1];
                 editions[i] = n + 1;
                 let (key, data) = (&setting.store.keys[i], text(i, n + 1));
-                let put = setting.store.writer.put(Kind::Resource, key, data.as_bytes(), b"{}");
+                let put = setting
+                    .store
+                    .writer
+                    .put(Kind::Resource, key, data.as_bytes(), b"{}");
                 put.expect("room");
             }
             for i in block {
@@ -70,7 +73,12 @@ pub fn run() {
         metrics.cache_miss_rate,
         1.0,
     ];
-    let names = ["L1, this process", "L2, shared memory", "L3, the server", "the mix"];
+    let names = [
+        "L1, this process",
+        "L2, shared memory",
+        "L3, the server",
+        "the mix",
+    ];
     let rows = names.iter().zip(shares).zip(tiers.iter().chain([&all]));
     let rows = rows.map(|((name, share), times)| {
         let at = |q| time(times.value_at_quantile(q) as f64);
@@ -79,8 +87,12 @@ pub fn run() {
         [name.to_string(), share].into_iter().chain(times).collect()
     });
     let rows: Vec<Vec<String>> = rows.collect();
-    let heading = "read_resource, 10,000 keys of 1 KiB | of all reads | p50 | p99 | p99.9 | longest";
+    let heading =
+        "read_resource, 10,000 keys of 1 KiB | of all reads | p50 | p99 | p99.9 | longest";
     table(heading, &rows);
     let compliance = metrics.sona_compliance_pct;
-    println!("{compliance:.3} % of {} reads took less than 50 us.\n", all.len());
+    println!(
+        "{compliance:.3} % of {} reads took less than 50 us.\n",
+        all.len()
+    );
 }

@@ -42,7 +42,11 @@ impl Setting {
     pub fn new(count: usize, published: usize) -> Self {
         let store = Arc::new(Filled::with(published, LEN, |i| text(i, 0).into_bytes()));
         let uris: Vec<String> = (0..count).map(uri).collect();
-        let resources: HashMap<_, _> = uris.iter().cloned().zip((0..).map(|i| text(i, 0))).collect();
+        let resources: HashMap<_, _> = uris
+            .iter()
+            .cloned()
+            .zip((0..).map(|i| text(i, 0)))
+            .collect();
         let stop = Arc::new(AtomicBool::new(false));
         let (beating, stopped) = (Arc::clone(&store), Arc::clone(&stop));
         let heart = std::thread::spawn(move || {
