@@ -42,6 +42,11 @@ pub fn key(i: usize) -> Vec<u8> {
 impl Filled {
     /// Publishes `count` values of `len` bytes.
     pub fn new(count: usize, len: usize) -> Self {
+        Self::with(count, len, |i| vec![i as u8; len])
+    }
+
+    /// Publishes `count` values, of `len` bytes or so each.
+    pub fn with(count: usize, len: usize, value: impl Fn(usize) -> Vec<u8>) -> Self {
         let folder = folder();
         let path = folder.path().join("store");
         let size = (count * (len + 512)).next_multiple_of(2 << 20) as u64 * 2;
@@ -52,7 +57,7 @@ impl Filled {
             .expect("room for the store");
         let keys: Vec<_> = (0..count).map(key).collect();
         for (i, key) in keys.iter().enumerate() {
-            let data = vec![i as u8; len];
+            let data = value(i);
             writer.put(Kind::Resource, key, &data, b"{}").expect("room");
         }
         // One generation with everything copied, as a node has it some time after its start.

@@ -246,15 +246,19 @@ impl<T: Send + Sync + 'static> Cache<T> {
         let started = local.begin(self.sample_every);
         let view = self.reader.view();
         let generation = view.as_ref().ok().map(|view| view.pinned());
-        let answer = match self.cached(asked, generation) {
-            Looked::Current(cached) => {
-                local.hits.count();
-                Ok(Some(cached))
-            }
-            looked => match &view {
-                Ok(view) => self.load(asked, view.pinned(), looked, local),
-                Err(error) => Err((*error).into()),
-            },
+        let looked = self.cached(asked, generation);
+        if let Looked::Current(value, version) = looked {
+            local.hits.count();
+            local.end(started);
+            return Ok(Some(Cached {
+                value,
+                version,
+                tier: Tier::L1,
+            }));
+        }
+        let answer = match &view {
+            Ok(view) => self.load(asked, view.pinned(), looked, local),
+            Err(error) => Err((*error).into()),
         };
         // What somebody else has to answer takes as long as that.
         if matches!(answer, Ok(Some(_))) {
@@ -271,11 +275,7 @@ impl<T: Send + Sync + 'static> Cache<T> {
         };
         if node.is_current(generation, asked.kind, asked.key) {
             node.used();
-            return Looked::Current(Cached {
-                value: Arc::clone(&node.value),
-                version: node.version,
-                tier: Tier::L1,
-            });
+            return Looked::Current(Arc::clone(&node.value), node.version);
         }
         let Origin::Shared { store_id, .. } = node.origin else {
             return Looked::Stale(None);
@@ -517,7 +517,8 @@ impl<T: Send + Sync + 'static> Cache<T> {
 /// What the table has for a key.
 enum Looked<T> {
     Nothing,
-    Current(Cached<T>),
+    /// A value that may be served, and its version.
+    Current(Arc<T>, u64),
     /// A value that cannot be served as it is: its version and store, if it came from shared memory.
     Stale(Option<(Arc<T>, u64, [u8; 16])>),
 }

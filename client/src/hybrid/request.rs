@@ -76,8 +76,7 @@ impl<'a> Request<'a> {
 
     /// See [`HybridClient::read_resource`].
     pub async fn read_resource(self, uri: &str) -> Result<Answer<ReadResourceResult>, ClientError> {
-        self.object(Kind::Resource, uri, What::Resource(uri.to_owned()))
-            .await
+        self.object(Kind::Resource, uri, What::Resource).await
     }
 
     /// See [`HybridClient::tool_schema`].
@@ -137,9 +136,7 @@ impl<'a> Request<'a> {
             }
         }
         if arguments.is_empty() {
-            return self
-                .object(Kind::Prompt, name, What::Prompt(name.to_owned()))
-                .await;
+            return self.object(Kind::Prompt, name, What::Prompt).await;
         }
         // With arguments it is for one caller, once.
         let passed = match local {
@@ -239,13 +236,13 @@ impl<'a> Request<'a> {
         self,
         kind: Kind,
         key: &str,
-        what: What,
+        what: fn(String) -> What,
     ) -> Result<Answer<T>, ClientError> {
         let (passed, error) = match self.nearest(kind, key) {
             Ok(found) => return found,
             Err(passed) => passed,
         };
-        let within = self.within();
+        let (what, within) = (what(key.to_owned()), self.within());
         match self.inner().fetch(what, self.mode, within).await {
             Ok(object) => {
                 let mut answer = expected(Answer::new(object, Tier::L3), "a request")?;
