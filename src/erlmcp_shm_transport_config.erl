@@ -53,7 +53,7 @@ listener_keys(UrlPath, Compressions, Compression) ->
         %% Of pages in browsers: `local' are those of this host.
         {allowed_origins, fun origins/2, local},
         {max_connections, {integer, 1, ?MANY}, 1024},
-        %% Messages a second, of one connection.
+        %% Messages a second, from one address.
         {rate_limit, fun rate/1, infinity}
     ].
 
