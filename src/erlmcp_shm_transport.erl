@@ -1,0 +1,39 @@
+%% @doc What a transport is: a process that carries MCP messages between this node and its peers.
+%%
+%% `stdio' has one peer. The others listen, and each session that is connected is a peer: what is sent goes to
+%% every one of them. Each whole message that comes in goes to the owner as `{transport_message, Pid, Bin}'.
+%%
+%% A transport is a process that ends when it can carry nothing any more, with a reason that says why: it is
+%% its supervisor's business to start it anew. It does not end because a peer went away.
+-module(erlmcp_shm_transport).
+
+-export([module/1]).
+
+-export_type([type/0, info/0]).
+
+-type type() :: stdio | http | websocket | sse.
+
+-type info() :: #{type := type(), peers := non_neg_integer(), atom() => term()}.
+
+%% Returns when the transport can be sent to: a listener listens.
+-callback start_link(Config :: map(), Owner :: pid()) -> {ok, pid()} | {error, term()}.
+
+%% `ok': taken, that is, in the bounded queue of every peer there is. Anything else: nobody got it.
+%% `no_peer' says that nobody is connected, which is no fault of the transport's.
+-callback send(Pid :: pid(), Data :: iodata()) -> ok | {error, no_peer | term()}.
+
+%% Lets what is queued go out and ends. Returns once the process is gone.
+-callback close(Pid :: pid()) -> ok.
+
+-callback get_info(Pid :: pid()) -> info().
+
+%% A round trip through whatever would serve a peer; the time is that of the round trip alone.
+-callback probe(Pid :: pid(), Timeout :: timeout()) ->
+    {ok, LatencyMs :: float()} | {error, term()}.
+
+%% @doc The module that carries a type of transport.
+-spec module(type()) -> module().
+module(stdio) -> erlmcp_shm_transport_stdio;
+module(http) -> erlmcp_shm_transport_http;
+module(websocket) -> erlmcp_shm_transport_ws;
+module(sse) -> erlmcp_shm_transport_sse.
