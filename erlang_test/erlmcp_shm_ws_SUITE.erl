@@ -205,9 +205,19 @@ limits(_Config) ->
 rate(_Config) ->
     {Transport, Port} = start(#{rate_limit => 10}),
     C = ?W:ws(Port, "/mcp/ws"),
-    [_ = ?W:ws_send(C, request(N, <<"ping">>, #{})) || N <- lists:seq(1, 50)],
-    ?assertEqual(1008, close_code(C)),
+    ?assert(pings(C, 0) >= 9),
     ok = ?T:close(Transport).
+
+%% How many are answered before the connection is closed for it. (The upgrade itself was a request, too.)
+pings(Conn, N) when N < 1000 ->
+    ok = ?W:ws_send(Conn, request(N, <<"ping">>, #{})),
+    case ?W:ws_frame(Conn) of
+        {{2#1000, 1, _}, Next} ->
+            pings(Next, N + 1);
+        {{2#1000, 8, <<Code:16, _/binary>>}, _} ->
+            ?assertEqual(1008, Code),
+            N
+    end.
 
 close_code(Conn) ->
     case ?W:ws_frame(Conn) of
@@ -327,11 +337,17 @@ many(_Config) ->
 client(Test, Port) ->
     C0 = ?W:ws(Port, "/mcp/ws"),
     ok = ?W:ws_send(C0, request(<<"i">>, <<"initialize">>, #{})),
-    {#{<<"id">> := <<"i">>}, C1} = ?W:ws_text(C0),
+    C1 = answer(<<"i">>, C0),
     ok = ?W:ws_send(C1, request(<<"s">>, <<"resources/subscribe">>, #{uri => <<"mem:n">>})),
-    {#{<<"id">> := <<"s">>}, C2} = ?W:ws_text(C1),
+    C2 = answer(<<"s">>, C1),
     Test ! {ready, self()},
     Test ! {done, self(), updates(C2, 0, 0)}.
+
+answer(Id, Conn) ->
+    case ?W:ws_text(Conn) of
+        {#{<<"id">> := Id}, Next} -> Next;
+        {#{<<"method">> := _}, Next} -> answer(Id, Next)
+    end.
 
 %% Reads at each update, until it has read the last; no value is older than the one before.
 updates(Conn, Seen, Last) ->

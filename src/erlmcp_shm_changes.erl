@@ -73,7 +73,9 @@ init([]) ->
 
 %% @private
 -spec handle_call(subscribe, gen_server:from(), #state{}) -> {reply, subscription(), #state{}}.
-handle_call(subscribe, {Pid, _}, #state{subscribers = Subscribers} = State) ->
+handle_call(subscribe, {Pid, _}, Before) ->
+    %% What was published before is no news to the new one.
+    #state{subscribers = Subscribers} = State = look(Before),
     case Subscribers of
         #{Pid := Subscription} ->
             {reply, Subscription, State};
@@ -90,16 +92,17 @@ handle_cast(_Message, State) ->
 
 %% @private
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info(look, State) ->
+handle_info(look, #state{subscribers = Subscribers} = State) ->
     _ = erlang:send_after(?POLL_MS, self(), look),
-    {noreply, look(State)};
+    case map_size(Subscribers) of
+        0 -> {noreply, State};
+        _ -> {noreply, look(State)}
+    end;
 handle_info({'DOWN', _, process, Pid, _}, #state{subscribers = Subscribers} = State) ->
     {noreply, State#state{subscribers = maps:remove(Pid, Subscribers)}};
 handle_info(_Message, State) ->
     {noreply, State}.
 
-look(#state{subscribers = Nobody} = State) when map_size(Nobody) =:= 0 ->
-    State;
 look(#state{version = Before, listed = Listed} = State) ->
     case version() of
         Before when Before =:= Listed -> State;

@@ -43,7 +43,7 @@ attach(Address, Route) ->
     end,
     gen_server:call(?MODULE, {attach, Address, Route, self()}, infinity).
 
-%% @doc No more requests for that transport.
+%% @doc No more requests for that transport; connections there are go on until it ends.
 -spec detach(pid()) -> ok.
 detach(Transport) ->
     gen_server:call(?MODULE, {detach, Transport}, infinity).
@@ -93,7 +93,14 @@ handle_call({attach, Address, Route, Transport}, _, Listeners) ->
             {reply, Error, Listeners}
     end;
 handle_call({detach, Transport}, _, Listeners) ->
-    {reply, ok, without(Transport, Listeners)};
+    _ = [
+        begin
+            true = ets:delete(?ROUTES, {Ref, Path}),
+            map_size(Transports) > 1 orelse ranch:suspend_listener(Ref)
+        end
+     || #listener{ref = Ref, transports = #{Transport := {Path, _}} = Transports} <- Listeners
+    ],
+    {reply, ok, Listeners};
 handle_call(_, _, Listeners) ->
     {reply, {error, unknown_call}, Listeners}.
 
@@ -155,17 +162,20 @@ start(Ip, Port, Tls, Listeners) ->
             {error, {listen, Reason}}
     end.
 
-serve(#{path := Path}, Route, Transport, #listener{ref = Ref, port = Port, transports = Transports} = Listener) ->
+serve(#{path := Path}, Route, Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
     case ets:insert_new(?ROUTES, {{Ref, Path}, Route#{transport => Transport}}) of
         true ->
+            %% Its last transport may just be about to end.
+            ok = ranch:resume_listener(Ref),
+            Port = ranch:get_port(Ref),
             _ = monitor(process, Transport),
             #{config := Config} = Route,
             Max = maps:get(max_connections, Config, 1024),
-            New = Listener#listener{transports = Transports#{Transport => {Path, Max}}},
+            New = Listener#listener{port = Port, transports = Transports#{Transport => {Path, Max}}},
             ok = set_max_connections(New),
             {ok, Port, New};
         false ->
-            {error, {path_in_use, Port, Path}}
+            {error, {path_in_use, Listener#listener.port, Path}}
     end.
 
 %% Beyond what the transports admit, there has to be room to say so.
@@ -178,7 +188,8 @@ without(Transport, Listeners) ->
 without_in(Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
     case maps:take(Transport, Transports) of
         {{Path, _}, Rest} ->
-            true = ets:delete(?ROUTES, {Ref, Path}),
+            %% Unless another has taken the path, after this one was detached.
+            _ = ets:select_delete(?ROUTES, [{{{Ref, Path}, '$1'}, [{'=:=', {map_get, transport, '$1'}, Transport}], [true]}]),
             case map_size(Rest) of
                 0 ->
                     _ = cowboy:stop_listener(Ref),

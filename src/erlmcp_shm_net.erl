@@ -59,8 +59,8 @@ start_link(Type, Handler, Config, Owner) ->
                 {ok, Pid} ->
                     true = link(Pid),
                     {ok, Pid};
-                {error, _} = Error ->
-                    Error
+                {error, {shutdown, Reason}} ->
+                    {error, Reason}
             end;
         {error, _} ->
             {error, {missing_application, cowboy}}
@@ -143,10 +143,10 @@ init({Type, Handler, Config, Owner}) ->
                     Listener = monitor(process, erlmcp_shm_listener),
                     {ok, #state{type = Type, config = Config, address = Address, listener = Listener}};
                 {error, Reason} ->
-                    {stop, Reason}
+                    {stop, {shutdown, Reason}}
             end;
         {error, Reason} ->
-            {stop, Reason}
+            {stop, {shutdown, Reason}}
     end.
 
 %% @private
