@@ -404,7 +404,7 @@ three_on_one_port(_Config) ->
     {#{<<"id">> := 1}, _} = ?W:ws_text(C),
     {{{200, _}, _}, _} = sse_open(Port),
     [ok = erlmcp_shm_net:close(T) || T <- [Http, Ws, Sse]],
-    {error, econnrefused} = gen_tcp:connect("127.0.0.1", Port, []).
+    erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end).
 
 %%% Helpers
 

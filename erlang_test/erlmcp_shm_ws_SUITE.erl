@@ -237,7 +237,7 @@ draining(_Config) ->
     {#{<<"id">> := <<"s">>, <<"result">> := #{<<"resultType">> := <<"complete">>}}, C3} = ?W:ws_text(C2),
     ?assertEqual(1001, close_code(C3)),
     ?assertEqual(false, is_process_alive(Transport)),
-    {error, econnrefused} = gen_tcp:connect("127.0.0.1", Port, []).
+    erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end).
 
 %% Several transports at one port; each goes by itself, and the port with the last.
 one_listener(_Config) ->

@@ -19,8 +19,8 @@
     page_size => pos_integer(),
     tool_timeout => timeout(),
     request_timeout => timeout(),
-    %% The version that the transport knows of by other means, such as a header.
-    version => binary()
+    %% There is no session to initialize.
+    stateless => boolean()
 }.
 
 -opaque session() :: #session{}.
@@ -47,7 +47,7 @@ new(Options) ->
                 #{handler := Handler} -> Handler;
                 _ -> erlmcp_shm_handler:get()
             end,
-        version = maps:get(version, Options, undefined),
+        stateless = maps:get(stateless, Options, false),
         page_size = maps:get(page_size, Options, 200),
         tool_timeout = maps:get(tool_timeout, Options, 60000),
         request_timeout = maps:get(request_timeout, Options, 5000)
@@ -145,7 +145,9 @@ era(_, #{?META_VERSION := Version}, _) ->
         true -> {ok, legacy};
         false -> {error, unsupported(Version)}
     end;
-era(Method, _, #session{version = Negotiated}) when Negotiated =/= undefined; Method =:= <<"ping">> ->
+era(Method, _, #session{version = Negotiated, stateless = Stateless}) when
+    Negotiated =/= undefined; not Stateless, Method =:= <<"ping">>
+->
     {ok, legacy};
 era(_, _, _) ->
     {error, lacks(?META_VERSION)}.

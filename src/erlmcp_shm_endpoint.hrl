@@ -46,6 +46,8 @@
     page_size :: pos_integer(),
     tool_timeout :: timeout(),
     request_timeout :: timeout(),
+    %% Only what names its protocol version is served.
+    stateless :: boolean(),
     %% As negotiated by `initialize'.
     version :: binary() | undefined,
     level :: binary() | undefined,

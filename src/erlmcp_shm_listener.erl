@@ -25,6 +25,9 @@
 %% How long a write to a client may take before the connection is given up.
 -define(SEND_TIMEOUT_MS, 5000).
 
+-define(TRIES, 10).
+-define(PAUSE_MS, 20).
+
 -record(listener, {
     ref :: term(),
     ip :: inet:ip_address(),
@@ -151,15 +154,28 @@ start(Ip, Port, Tls, Listeners) ->
         max_keepalive => 16#FFFFFFFF
     },
     Started =
-        case Tls of
-            [] -> cowboy:start_clear(Ref, Transport, Protocol);
-            _ -> cowboy:start_tls(Ref, Transport, Protocol)
+        case {await_free(Ip, Port, ?TRIES), Tls} of
+            {ok, []} -> cowboy:start_clear(Ref, Transport, Protocol);
+            {ok, _} -> cowboy:start_tls(Ref, Transport, Protocol);
+            {{error, _} = Taken, _} -> Taken
         end,
     case Started of
         {ok, _} ->
             {ok, #listener{ref = Ref, ip = Ip, port = ranch:get_port(Ref), tls = Tls, transports = #{}}, Listeners};
         {error, Reason} ->
             {error, {listen, Reason}}
+    end.
+
+%% A listener of ours that has just been stopped may hold its port a moment longer than its processes live.
+await_free(Ip, Port, Tries) ->
+    case gen_tcp:listen(Port, [{ip, Ip}, {reuseaddr, true}]) of
+        {ok, Socket} ->
+            gen_tcp:close(Socket);
+        {error, eaddrinuse} when Tries > 1 ->
+            timer:sleep(?PAUSE_MS),
+            await_free(Ip, Port, Tries - 1);
+        {error, _} = Error ->
+            Error
     end.
 
 serve(#{path := Path}, Route, Transport, #listener{ref = Ref, transports = Transports} = Listener) ->

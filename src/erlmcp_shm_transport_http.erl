@@ -156,7 +156,7 @@ answer(Json, Status, Req, #{config := Config} = Route) ->
     {ok, erlmcp_shm_http:reply(Status, Json, Req, Config), Route}.
 
 alone(Message, Text, Req, #{config := Config} = Route) ->
-    {Events, Endpoint} = erlmcp_shm_endpoint:handle(Text, erlmcp_shm_endpoint:new(Config)),
+    {Events, Endpoint} = erlmcp_shm_endpoint:handle(Text, erlmcp_shm_endpoint:new(Config#{stateless => true})),
     State = (new(Message, Route))#state{endpoint = Endpoint},
     accepted(Events, Req, State).
 
