@@ -20,6 +20,7 @@ all() ->
         listen,
         progress,
         disconnect_cancels,
+        draining,
         session,
         session_stream,
         session_ends,
@@ -185,6 +186,33 @@ disconnect_cancels(_Config) ->
     end,
     erlmcp_shm_test:eventually(fun() -> maps:get(connections, ?H:get_info(Transport)) =:= 0 end),
     ok = ?H:close(Transport).
+
+%% What is being worked at when the transport is closed is answered.
+draining(_Config) ->
+    Self = self(),
+    {Transport, Port} = start(#{handler => fun(_, _) ->
+        Self ! called,
+        timer:sleep(500),
+        {ok, <<"done">>}
+    end}),
+    Session = initialized(Port),
+    Alone = ?W:open(Port),
+    {Line, Headers, Text} = modern_request(1, <<"tools/call">>, #{name => <<"x">>}, [{"mcp-name", "x"}]),
+    ok = ?W:send(Alone, Line, Headers, Text),
+    InSession = ?W:open(Port),
+    ok = ?W:send(InSession, "POST /mcp", [Session, ?JSON, ?BOTH], ?W:json(message(2, <<"tools/call">>, #{name => <<"x">>}))),
+    [
+        receive
+            called -> ok
+        after 10000 -> error(not_called)
+        end
+     || _ <- [1, 2]
+    ],
+    ok = ?H:close(Transport),
+    {{200, _, One}, _} = ?W:response(Alone),
+    ?assertMatch(#{<<"id">> := 1, <<"result">> := #{<<"content">> := _}}, ?W:term(One)),
+    {{200, _, Two}, _} = ?W:response(InSession),
+    ?assertMatch(#{<<"id">> := 2, <<"result">> := #{<<"content">> := _}}, ?W:term(Two)).
 
 %%% Until 2025-11-25
 

@@ -227,15 +227,19 @@ close_code(Conn) ->
 
 %% What is under way at the end of a transport is told so.
 draining(_Config) ->
-    {Transport, Port} = start(batching(100)),
+    Slow = fun(_, _) -> timer:sleep(500), {ok, <<"done">>} end,
+    {Transport, Port} = start((batching(100))#{handler => Slow}),
     C0 = ?W:ws(Port, "/mcp/ws"),
     ok = ?W:ws_send(C0, modern(<<"s">>, <<"subscriptions/listen">>, #{notifications => #{toolsListChanged => true}})),
     {#{<<"method">> := <<"notifications/subscriptions/acknowledged">>}, C1} = ?W:ws_text(C0),
     ok = ?T:send(Transport, <<"{\"n\":1}">>),
+    ok = ?W:ws_send(C1, modern(7, <<"tools/call">>, #{name => <<"x">>})),
+    timer:sleep(100),
     ok = ?T:close(Transport),
     {#{<<"n">> := 1}, C2} = ?W:ws_text(C1),
     {#{<<"id">> := <<"s">>, <<"result">> := #{<<"resultType">> := <<"complete">>}}, C3} = ?W:ws_text(C2),
-    ?assertEqual(1001, close_code(C3)),
+    {#{<<"id">> := 7, <<"result">> := #{<<"content">> := _}}, C4} = ?W:ws_text(C3),
+    ?assertEqual(1001, close_code(C4)),
     ?assertEqual(false, is_process_alive(Transport)),
     erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end).
 

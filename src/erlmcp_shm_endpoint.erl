@@ -8,7 +8,7 @@
 %% served by that alone, without state; `initialize' begins a session of 2025-11-25 or earlier.
 -module(erlmcp_shm_endpoint).
 
--export([new/1, handle/2, info/2, close/1, pending/1, collect/1, is_initialized/1]).
+-export([new/1, handle/2, info/2, drain/1, close/1, pending/1, collect/1]).
 
 -export_type([session/0, event/0, options/0]).
 
@@ -97,21 +97,21 @@ info(_, _) ->
 collect(S) ->
     erlmcp_shm_listen:collect(S).
 
-%% @doc Ends what is going on: calls are cancelled, streams of notifications get their result.
+%% @doc Ends what would not end by itself: streams of notifications get their result. Calls go on.
+-spec drain(session()) -> {[event()], session()}.
+drain(S) ->
+    erlmcp_shm_listen:close(S).
+
+%% @doc Ends everything: calls are cancelled as well.
 -spec close(session()) -> {[event()], session()}.
 close(#session{calls = Calls} = S) ->
     lists:foreach(fun erlmcp_shm_handler:cancel/1, maps:keys(Calls)),
-    erlmcp_shm_listen:close(S#session{calls = #{}}).
+    drain(S#session{calls = #{}}).
 
 %% @doc How many requests are being worked at.
 -spec pending(session()) -> non_neg_integer().
 pending(#session{calls = Calls}) ->
     map_size(Calls).
-
-%% @doc Whether `initialize' was answered.
--spec is_initialized(session()) -> boolean().
-is_initialized(#session{version = Version}) ->
-    Version =/= undefined.
 
 %%% Requests
 

@@ -24,7 +24,9 @@
     stream :: pid() | undefined,
     busy = false :: boolean(),
     %% Whether there were changes that nobody could be told.
-    changed = false :: boolean()
+    changed = false :: boolean(),
+    %% Only calls that are being worked at are waited for.
+    closing = false :: boolean()
 }).
 
 %% @doc Under an id that nobody can guess.
@@ -94,7 +96,7 @@ handle_call(stop, _, #state{endpoint = Endpoint, stream = Stream, posts = Posts}
     {stop, normal, ok, State#state{endpoint = Closed}}.
 
 %% @private
--spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()} | {stop, normal, #state{}}.
 handle_cast(_, State) ->
     noreply(State).
 
@@ -102,10 +104,8 @@ handle_cast(_, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}, timeout()} | {stop, normal, #state{}}.
 handle_info(timeout, State) ->
     {stop, normal, State};
-handle_info(erlmcp_shm_close, #state{stream = Stream, posts = Posts} = State) ->
-    %% The stream is the transport's to close. Requests that are being worked at are not waited for.
-    _ = [Pid ! erlmcp_shm_close || Pid <- [Stream | maps:values(Posts)], Pid =/= undefined],
-    {stop, normal, State};
+handle_info(erlmcp_shm_close, State) ->
+    noreply(State#state{closing = true});
 handle_info({'DOWN', _, process, Transport, _}, #state{transport = Transport} = State) ->
     {stop, normal, State};
 handle_info({'DOWN', _, process, Stream, _}, #state{stream = Stream} = State) ->
@@ -168,8 +168,11 @@ ended(Event, Posts) -> maps:remove(element(2, Event), Posts).
 reply(Reply, State) ->
     {reply, Reply, State, timeout(State)}.
 
-noreply(State) ->
-    {noreply, State, timeout(State)}.
+noreply(#state{closing = Closing, endpoint = Endpoint} = State) ->
+    case Closing andalso erlmcp_shm_endpoint:pending(Endpoint) =:= 0 of
+        true -> {stop, normal, State};
+        false -> {noreply, State, timeout(State)}
+    end.
 
 timeout(#state{stream = undefined, idle_ms = Idle}) -> Idle;
 timeout(_) -> infinity.

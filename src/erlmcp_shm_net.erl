@@ -60,7 +60,9 @@ start_link(Type, Handler, Config, Owner) ->
                     true = link(Pid),
                     {ok, Pid};
                 {error, {shutdown, Reason}} ->
-                    {error, Reason}
+                    {error, Reason};
+                {error, _} = Error ->
+                    Error
             end;
         {error, _} ->
             {error, {missing_application, cowboy}}

@@ -6,7 +6,7 @@
 %% that in which they came.
 -module(erlmcp_shm_session).
 
--export([new/3, received/2, message/2, close/1, pending/1]).
+-export([new/3, received/2, message/2, drain/1, pending/1]).
 
 -export_type([session/0]).
 
@@ -56,13 +56,13 @@ message(Message, #session{endpoint = Endpoint} = S) ->
         Done -> done(Done, S)
     end.
 
-%% @doc The last that is to be written.
--spec close(session()) -> {[binary()], session()}.
-close(#session{endpoint = none} = S) ->
+%% @doc All that waits, and the end of streams that would not end by themselves. What is pending will still be answered.
+-spec drain(session()) -> {[binary()], session()}.
+drain(#session{endpoint = none} = S) ->
     due(S);
-close(#session{endpoint = Endpoint} = S) ->
-    {Last, Closed} = done(erlmcp_shm_endpoint:close(Endpoint), S),
-    {Waited, New} = due(Closed),
+drain(#session{endpoint = Endpoint} = S) ->
+    {Last, Drained} = done(erlmcp_shm_endpoint:drain(Endpoint), S),
+    {Waited, New} = due(Drained),
     {Last ++ Waited, New}.
 
 %% @doc How many requests have no answer yet.

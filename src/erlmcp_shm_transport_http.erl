@@ -101,6 +101,8 @@ posted(Req, #{config := Config} = Route) ->
     end.
 
 %% What was not read of a body stands in the way of the next request.
+closing(#{version := 'HTTP/2'} = Req) ->
+    Req;
 closing(Req) ->
     cowboy_req:set_resp_header(<<"connection">>, <<"close">>, Req).
 
@@ -255,11 +257,14 @@ info(comment, Req, #state{stream = Stream} = State) ->
     _ = erlang:send_after(?COMMENT_MS, self(), comment),
     ok = Stream =:= undefined orelse erlmcp_shm_http:comment(Stream),
     {ok, Req, State};
-info(erlmcp_shm_close, Req, #state{endpoint = undefined} = State) ->
+info(erlmcp_shm_close, Req, #state{id = undefined} = State) ->
     ended([], Req, State);
+info(erlmcp_shm_close, Req, #state{endpoint = undefined} = State) ->
+    %% The session waits for its calls.
+    {ok, Req, State};
 info(erlmcp_shm_close, Req, #state{endpoint = Endpoint} = State) ->
-    {Events, New} = erlmcp_shm_endpoint:close(Endpoint),
-    ended(Events, Req, State#state{endpoint = New});
+    {Events, New} = erlmcp_shm_endpoint:drain(Endpoint),
+    tell(Events, Req, State#state{endpoint = New});
 info({'DOWN', _, process, _, _}, Req, State) ->
     ended([], Req, State);
 info(Message, Req, #state{endpoint = Endpoint} = State) when Endpoint =/= undefined ->

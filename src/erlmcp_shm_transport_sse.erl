@@ -16,7 +16,9 @@
 -record(state, {
     stream :: erlmcp_shm_http:stream(),
     queue :: erlmcp_shm_net:queue(),
-    session :: erlmcp_shm_session:session()
+    session :: erlmcp_shm_session:session(),
+    %% Only what is pending is waited for.
+    closing = false :: boolean()
 }).
 
 %%% The behaviour
@@ -114,9 +116,7 @@ info(Message, Req, #state{queue = Queue, stream = Stream, session = Session} = S
         {true, _} ->
             {stop, Req, State};
         {false, erlmcp_shm_close} ->
-            {Last, New} = erlmcp_shm_session:close(Session),
-            ok = erlmcp_shm_http:finish(Last, Stream),
-            {stop, Req, State#state{session = New}};
+            done(erlmcp_shm_session:drain(Session), Req, State#state{closing = true});
         {false, {posted, From, Ref, Text}} ->
             {Out, New} = erlmcp_shm_session:received(Text, Session),
             From ! {taken, Ref},
@@ -136,11 +136,19 @@ info(Message, Req, #state{queue = Queue, stream = Stream, session = Session} = S
             told(Message, Req, State)
     end.
 
-told(Message, Req, #state{session = Session, stream = Stream} = State) ->
+told(Message, Req, #state{session = Session} = State) ->
     case erlmcp_shm_session:message(Message, Session) of
-        {Out, New} ->
+        unknown -> {ok, Req, State};
+        Done -> done(Done, Req, State)
+    end.
+
+done({Out, Session}, Req, #state{stream = Stream, closing = Closing} = State) ->
+    New = State#state{session = Session},
+    case Closing andalso erlmcp_shm_session:pending(Session) =:= 0 of
+        true ->
+            ok = erlmcp_shm_http:finish(Out, Stream),
+            {stop, Req, New};
+        false ->
             ok = erlmcp_shm_http:events(Out, Stream),
-            {ok, Req, State#state{session = New}};
-        unknown ->
-            {ok, Req, State}
+            {ok, Req, New}
     end.

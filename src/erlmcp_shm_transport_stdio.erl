@@ -115,9 +115,9 @@ handle_call({send, Data}, From, #state{config = Config, queued = Queued, writing
             done(message({erlmcp_shm_send, one_line(Data)}, State#state{sent = Sent + 1}))
     end;
 handle_call(close, From, #state{closing = Closing, session = Session} = State) ->
-    {Last, Closed} = erlmcp_shm_session:close(Session),
+    {Last, Drained} = erlmcp_shm_session:drain(Session),
     _ = erlang:send_after(?DRAIN_MS, self(), drained),
-    done(queue(Last, State#state{session = Closed, closing = [From | Closing]}));
+    done(queue(Last, State#state{session = Drained, closing = [From | Closing]}));
 handle_call(probe, _, #state{eof = true} = State) ->
     {reply, {error, no_peer}, State};
 handle_call(probe, _, #state{queued = Queued} = State) when Queued >= ?FULL ->
@@ -192,7 +192,7 @@ done(#state{} = State) ->
     end.
 
 ended(#state{closing = [], session = Session} = State) ->
-    {Last, _} = erlmcp_shm_session:close(Session),
+    {Last, _} = erlmcp_shm_session:drain(Session),
     _ = give(queue(Last, State)),
     {shutdown, eof};
 ended(#state{closing = Closing}) ->

@@ -20,7 +20,9 @@
     route :: map(),
     ip :: inet:ip_address(),
     queue :: erlmcp_shm_net:queue() | undefined,
-    session :: erlmcp_shm_session:session() | undefined
+    session :: erlmcp_shm_session:session() | undefined,
+    %% Only what is pending is waited for.
+    closing = false :: boolean()
 }).
 
 -type result() :: {[cow_ws:frame()], #state{}}.
@@ -130,8 +132,7 @@ websocket_info(Message, #state{queue = Queue, session = Session, route = #{trans
         {true, _} ->
             {[{close, 1008, <<"slow client">>}], State};
         {false, erlmcp_shm_close} ->
-            {Last, New} = erlmcp_shm_session:close(Session),
-            {frames(Last) ++ [{close, 1001, <<"going away">>}], State#state{session = New}};
+            done(erlmcp_shm_session:drain(Session), State#state{closing = true});
         {false, {'DOWN', _, process, Transport, _}} ->
             {[{close, 1001, <<"going away">>}], State};
         {false, ping} ->
@@ -148,9 +149,17 @@ websocket_info(_, State) ->
 
 told(Message, #state{session = Session} = State) ->
     case erlmcp_shm_session:message(Message, Session) of
-        {Out, New} -> {frames(Out), State#state{session = New}};
-        unknown -> {[], State}
+        unknown -> {[], State};
+        Done -> done(Done, State)
     end.
+
+done({Out, Session}, #state{closing = Closing} = State) ->
+    Close =
+        case Closing andalso erlmcp_shm_session:pending(Session) =:= 0 of
+            true -> [{close, 1001, <<"going away">>}];
+            false -> []
+        end,
+    {frames(Out) ++ Close, State#state{session = Session}}.
 
 %% Frames that are returned together are written together.
 frames(Out) ->
