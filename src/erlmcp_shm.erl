@@ -25,6 +25,7 @@ stdio() ->
     _ = spawn(fun serve/0),
     ok.
 
+-spec serve() -> no_return().
 serve() ->
     _ = process_flag(trap_exit, true),
     case start() of
@@ -33,6 +34,7 @@ serve() ->
     end.
 
 %% The gateway may have started it, if it is one of the transports that it was given.
+-spec serve({ok, pid()} | {error, term()}) -> no_return().
 serve({error, {already_started, Transport}}) ->
     serve({ok, Transport});
 serve({ok, Transport}) ->

@@ -75,10 +75,11 @@ keep(Session, Ref, Handler, Request, Meta, Deadline) ->
         progress => fun(Progress, Total, Message) -> Note({progress, Progress, Total, Message}) end,
         log => fun(Level, Data) -> Note({log, Level, Data}) end
     },
-    {Worker, Working} = spawn_monitor(fun() -> exit({done, Ref, handle(Handler, Request, Context)}) end),
+    Keeper = self(),
+    {Worker, Working} = spawn_monitor(fun() -> Keeper ! {done, Ref, handle(Handler, Request, Context)} end),
     Outcome =
         receive
-            {'DOWN', Working, process, Worker, {done, Ref, Reply}} -> {reply, Reply};
+            {done, Ref, Reply} -> {reply, Reply};
             {'DOWN', Working, process, Worker, Reason} -> {reply, {exit, Reason}};
             {'DOWN', Gone, process, Session, _} -> nobody;
             {cancel, Ref} -> nobody

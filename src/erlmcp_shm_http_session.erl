@@ -156,10 +156,7 @@ route(Event, Mine, {Own, #state{posts = Posts} = State}) when element(2, Event) 
     {Own ++ [Event], State#state{posts = ended(Event, Posts)}};
 route(Event, _, {Own, #state{posts = Posts} = State}) ->
     Id = element(2, Event),
-    case Posts of
-        #{Id := Post} -> Post ! {erlmcp_shm_events, [Event]};
-        _ -> ok
-    end,
+    _ = is_map_key(Id, Posts) andalso (map_get(Id, Posts) ! {erlmcp_shm_events, [Event]}),
     {Own, State#state{posts = ended(Event, Posts)}}.
 
 ended({about, _, _}, Posts) -> Posts;

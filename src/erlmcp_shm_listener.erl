@@ -74,14 +74,8 @@ init([]) ->
     ?RATES = ets:new(?RATES, [named_table, public, {write_concurrency, true}]),
     _ = erlang:send_after(?SWEEP_MS, self(), sweep),
     %% Those of a process before this one, whose transports have all seen it die.
-    _ = [cowboy:stop_listener(Ref) || {?MODULE, _} = Ref <- listeners()],
+    _ = [cowboy:stop_listener(Ref) || {?MODULE, _} = Ref <- maps:keys(ranch:info())],
     {ok, []}.
-
-listeners() ->
-    case ranch:info() of
-        Map when is_map(Map) -> maps:keys(Map);
-        List -> [Ref || {Ref, _} <- List]
-    end.
 
 %% @private
 -spec handle_call(term(), gen_server:from(), [#listener{}]) -> {reply, term(), [#listener{}]}.
