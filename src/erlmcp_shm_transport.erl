@@ -3,8 +3,9 @@
 %% `stdio' has one peer. The others listen, and each session that is connected is a peer: what is sent goes to
 %% every one of them. Each whole message that comes in goes to the owner as `{transport_message, Pid, Bin}'.
 %%
-%% A transport is a process that ends when it can carry nothing any more, with a reason that says why: it is
-%% its supervisor's business to start it anew. It does not end because a peer went away.
+%% A transport is a process that ends when it can carry nothing any more, with a reason that says why, and is
+%% then started anew; `normal', `shutdown' and `{shutdown, _}' say that there is no use in that, as when
+%% standard input is at its end. A listener does not end because a peer went away.
 -module(erlmcp_shm_transport).
 
 -export([module/1]).
