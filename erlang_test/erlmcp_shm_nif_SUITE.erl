@@ -54,6 +54,11 @@ wrong_terms(Config) ->
         {reader_stats, [Reader]},
         {encode_json, [#{}]},
         {validate_json, [<<"{}">>]},
+        {decode_json, [<<"{}">>]},
+        {decode_json_dirty, [<<"{}">>]},
+        {list, [Writer, resource, <<>>, 10]},
+        {digest, [Writer]},
+        {version, [Writer, resource, <<"k">>]},
         {close, [Writer]},
         {reader_close, [Reader]}
     ],

@@ -50,6 +50,44 @@ install_packages() {
   "${apt[@]}" install --yes --no-install-recommends "$@"
 }
 
+# Erlang libraries that Debian has in no package of their own, but compiled in that of a program that uses them: they
+# are taken out of it, and the program is not installed. rebar.config.script finds them there; where they cannot be
+# had like that, rebar3 fetches them from Hex.
+readonly borrowed=_build/debian/lib
+readonly from=rabbitmq-server
+readonly libraries=(cowboy cowlib ranch prometheus accept quantile_estimator)
+
+borrow_libraries() {
+  local lacking
+  lacking=$(evaluate "[io:format(\"~s \", [A]) || A <- [$(IFS=, && echo "${libraries[*]}")], code:lib_dir(A) =:= {error, bad_name}]")
+  if [[ -n $lacking ]] && ! compgen -G "$borrowed/cowboy-*/ebin/cowboy.app" >/dev/null; then
+    say "taking $lacking out of Debian's $from"
+    local folder library
+    folder=$(mktemp -d)
+    # shellcheck disable=SC2064 # the folder is known now
+    trap "rm -rf '$folder'" EXIT
+    # apt drops its rights to download, and then may not write here.
+    if ! (cd "$folder" && apt-get -q download "$from" 2>/dev/null >&2 && dpkg -x "$from"_*.deb .); then
+      say "$from cannot be had here; rebar3 will want Hex for: $lacking"
+      return
+    fi
+    mkdir -p "$borrowed"
+    for library in "${libraries[@]}"; do
+      rm -rf "$borrowed/$library"-[0-9]*
+      cp -r "$folder"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]* "$borrowed/"
+    done
+  fi
+  # So that ERL_LIBS=_build/default/lib is all that a node needs.
+  local path name
+  for path in "$borrowed"/*-[0-9]*; do
+    [[ -d $path ]] || continue
+    name=${path##*/}
+    mkdir -p _build/default/lib
+    [[ -e _build/default/lib/${name%%-[0-9]*} ]] || ln -s "../../../$path" "_build/default/lib/${name%%-[0-9]*}"
+  done
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v cargo >/dev/null || die "cargo is not on the PATH: install Rust (https://rustup.rs) and run this again"
 
 packages=$(missing | xargs)
@@ -61,6 +99,8 @@ if [[ -n $packages ]]; then
 else
   say "nothing to install"
 fi
+
+borrow_libraries
 
 release=$(evaluate 'io:format(erlang:system_info(otp_release))')
 ((release >= 25)) || die "Erlang/OTP 25 or newer is needed, and $(command -v erl) is OTP $release"

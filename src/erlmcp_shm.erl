@@ -1,7 +1,10 @@
-%% @doc Starts and stops the application: `erl -config config/claude_flow -s erlmcp_shm'.
+%% @doc Starts and stops the application: `erl -config config/claude_flow -s erlmcp_shm'; as the server of one client,
+%% `erl -noshell -config config/claude_flow -s erlmcp_shm stdio'.
 -module(erlmcp_shm).
 
--export([start/0, stop/0]).
+-include_lib("kernel/include/logger.hrl").
+
+-export([start/0, stop/0, stdio/0]).
 
 %% @doc Starts the application and what it needs.
 -spec start() -> {ok, [atom()]} | {error, term()}.
@@ -13,3 +16,59 @@ start() ->
 -spec stop() -> ok | {error, term()}.
 stop() ->
     application:stop(?MODULE).
+
+%% @doc Serves one client over standard input and output, and ends the node once that has closed the input. Nothing but
+%% messages goes to standard output: the log goes to standard error.
+-spec stdio() -> ok.
+stdio() ->
+    ok = log_to_standard_error(),
+    _ = spawn(fun serve/0),
+    ok.
+
+-spec serve() -> no_return().
+serve() ->
+    _ = process_flag(trap_exit, true),
+    case start() of
+        {ok, _} -> serve(erlmcp_shm_transport_stdio:start_link(configured(), self()));
+        {error, _} = Error -> serve(Error)
+    end.
+
+%% The gateway may have started it, if it is one of the transports that it was given.
+-spec serve({ok, pid()} | {error, term()}) -> no_return().
+serve({error, {already_started, Transport}}) ->
+    serve({ok, Transport});
+serve({ok, Transport}) ->
+    until_end(monitor(process, Transport)),
+    _ = stop(),
+    halt(0);
+serve({error, Reason}) ->
+    ?LOG_ERROR(#{what => stdio, reason => Reason}),
+    _ = logger_std_h:filesync(default),
+    halt(1).
+
+configured() ->
+    case erlmcp_shm_config:load() of
+        {ok, #{transports := [_ | _] = Transports}} ->
+            case [Config || #{type := stdio, config := #{} = Config} <- Transports] of
+                [Config | _] -> Config;
+                [] -> #{}
+            end;
+        _ ->
+            #{}
+    end.
+
+%% What the client tells an owner of the transport has nobody to hear it here.
+until_end(Monitor) ->
+    receive
+        {'DOWN', Monitor, process, _, _} -> ok;
+        _ -> until_end(Monitor)
+    end.
+
+log_to_standard_error() ->
+    case logger:get_handler_config(default) of
+        {ok, Handler} ->
+            ok = logger:remove_handler(default),
+            logger:add_handler(default, logger_std_h, Handler#{config => #{type => standard_error}});
+        {error, _} ->
+            ok
+    end.

@@ -1,6 +1,6 @@
 %% @private
 %% The native side, function by function; nothing here but specs. Calls named `..._dirty', `open',
-%% `put_batch', `compact', `close' and `reader_open' run on dirty schedulers. A handle that is none
+%% `put_batch', `compact', `close', `list', `digest' and `reader_open' run on dirty schedulers. A handle that is none
 %% is `badarg'; any other wrong argument is `{error, {badarg, What}}'.
 -module(erlmcp_shm_nif).
 
@@ -22,7 +22,12 @@
     reader_stats/1,
     reader_close/1,
     validate_json/1,
-    encode_json/1
+    encode_json/1,
+    decode_json/1,
+    decode_json_dirty/1,
+    list/4,
+    digest/1,
+    version/3
 ]).
 
 -export_type([
@@ -93,7 +98,12 @@
     reader_stats/1,
     reader_close/1,
     validate_json/1,
-    encode_json/1
+    encode_json/1,
+    decode_json/1,
+    decode_json_dirty/1,
+    list/4,
+    digest/1,
+    version/3
 ]).
 
 load() ->
@@ -185,4 +195,31 @@ validate_json(_Term) ->
 
 -spec encode_json(term()) -> {ok, binary()} | {error, {not_json, Where :: list()}}.
 encode_json(_Term) ->
+    erlang:nif_error(not_loaded).
+
+%% On a normal scheduler: `busy' says that the text is long, call `decode_json_dirty/1'.
+-spec decode_json(Text :: binary()) -> {ok, term()} | busy | {error, {not_json, []}}.
+decode_json(_Text) ->
+    erlang:nif_error(not_loaded).
+
+-spec decode_json_dirty(Text :: binary()) -> {ok, term()} | {error, {not_json, []}}.
+decode_json_dirty(_Text) ->
+    erlang:nif_error(not_loaded).
+
+%% The first entries, by key, after `After'; whether there are more. Of resources the data are left empty.
+-spec list(writer(), kind(), After :: binary(), Limit :: non_neg_integer()) ->
+    {ok, {[{Key :: binary(), Data :: binary(), Metadata :: binary()}], More :: boolean()}}
+    | {error, reason()}.
+list(_Writer, _Kind, _After, _Limit) ->
+    erlang:nif_error(not_loaded).
+
+%% For resources, tools, prompts and capabilities each: another number once what a list of them shows is another.
+-spec digest(writer()) ->
+    {ok, {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer()}}
+    | {error, reason()}.
+digest(_Writer) ->
+    erlang:nif_error(not_loaded).
+
+-spec version(writer(), kind(), binary()) -> {ok, integer()} | {error, not_found | reason()}.
+version(_Writer, _Kind, _Key) ->
     erlang:nif_error(not_loaded).

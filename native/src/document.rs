@@ -7,7 +7,7 @@ use rustler::{Atom, Binary, Env, NewBinary, Term};
 
 use crate::atoms;
 use crate::fail::Fail;
-use crate::json::{self, Limits, Stop};
+use crate::json::{self, Limits, Stop, ready_made};
 use crate::text::{self, Seen, Special};
 
 /// How much may be done in one call, and what more than that is called.
@@ -141,12 +141,6 @@ pub(crate) fn validate<'a>(env: Env<'a>, term: Term<'a>) -> Result<Term<'a>, Fai
         Some(text) if text::scan(&text).is_some() => Ok(text.into()),
         _ => Err(Fail::Reason(json::not_json(env, Vec::new()))),
     }
-}
-
-/// The text in `{json, Bin}`.
-fn ready_made<'a>(term: Term<'a>) -> Option<Binary<'a>> {
-    let (tag, text): (Atom, Binary<'a>) = term.decode().ok()?;
-    (tag == atoms::json()).then_some(text)
 }
 
 fn stopped<'a>(env: Env<'a>, stop: Stop<'a>, bounds: Bounds) -> Fail<'a> {

@@ -7,6 +7,7 @@
 //! | UTF-8 binary | string |
 //! | integer from -2^63 to 2^64-1, float | number; floats in the shortest form that reads back |
 //! | `true`, `false`; `nil`, `null` | `true`, `false`; `null` |
+//! | `{json, Binary}` inside a list or map | that JSON text, in one line |
 //!
 //! Anything else, keys that become equal, and more than [`MAX_DEPTH`] levels are refused with the
 //! place: the keys and 0-based indexes that lead there from the root. Work is bounded by
@@ -18,7 +19,7 @@ use rustler::{Atom, Binary, Encoder, MapIterator, Term, TermType};
 use serde::Serialize;
 
 use crate::atoms;
-use crate::text::{Key, MAX_DEPTH, Seen, Special};
+use crate::text::{self, Key, MAX_DEPTH, Seen, Special};
 
 /// How much may be encoded before it is [`Stop::TooMuch`].
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +104,23 @@ impl Encode {
             }
             TermType::List => self.array(term, room),
             TermType::Map => self.object(term, room).map(|_| ()),
+            TermType::Tuple => self.ready_made(term, room),
             _ => Err(Stop::here()),
         }
+    }
+
+    /// Text that is JSON already. Line breaks can only stand between its tokens, and some who get the whole take
+    /// a line for a message.
+    fn ready_made<'a>(&mut self, term: Term<'a>, room: u8) -> Result<(), Stop<'a>> {
+        let text = ready_made(term).ok_or_else(Stop::here)?;
+        self.spend(0, text.len())?;
+        text::scan_within(&text, room).ok_or_else(Stop::here)?;
+        let one_line = text.iter().map(|&byte| match byte {
+            b'\n' | b'\r' => b' ',
+            other => other,
+        });
+        self.out.extend(one_line);
+        Ok(())
     }
 
     fn atom<'a>(&mut self, term: Term<'a>) -> Result<(), Stop<'a>> {
@@ -216,6 +232,12 @@ fn wide_atom(key: Term<'_>) -> Option<String> {
         _ => return None,
     };
     String::from_utf8(text.to_vec()).ok()
+}
+
+/// The text in `{json, Bin}`.
+pub(crate) fn ready_made<'a>(term: Term<'a>) -> Option<Binary<'a>> {
+    let (tag, text): (Atom, Binary<'a>) = term.decode().ok()?;
+    (tag == atoms::json()).then_some(text)
 }
 
 /// What a value says where it stands under a meaningful key.

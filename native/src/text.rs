@@ -122,8 +122,13 @@ impl Key {
 
 /// What `text` is, or `None` if it is not one JSON document.
 pub(crate) fn scan(text: &[u8]) -> Option<Seen> {
+    scan_within(text, MAX_DEPTH)
+}
+
+/// The same, with room for so many levels.
+pub(crate) fn scan_within(text: &[u8], room: u8) -> Option<Seen> {
     let mut parser = serde_json::Deserializer::from_slice(text);
-    let seen = Value { room: MAX_DEPTH }.deserialize(&mut parser).ok()?;
+    let seen = Value { room }.deserialize(&mut parser).ok()?;
     parser.end().ok()?;
     Some(seen)
 }

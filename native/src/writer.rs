@@ -1,5 +1,6 @@
 //! NIFs on a writer handle.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -40,6 +41,13 @@ impl WriterHandle {
         Bounds::Dirty {
             bytes: usize::try_from(self.max_size).unwrap_or(usize::MAX),
         }
+    }
+
+    /// The reader, which stays open for as long as the caller holds it.
+    pub(crate) fn reader<'a>(&self, env: Env<'a>) -> Result<Arc<Reader>, Fail<'a>> {
+        self.reader
+            .load_full()
+            .ok_or_else(|| Fail::atom(env, atoms::closed()))
     }
 }
 

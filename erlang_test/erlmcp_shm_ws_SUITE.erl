@@ -1,0 +1,389 @@
+%% WebSocket, and what all network transports share: real sockets and the bytes on them.
+-module(erlmcp_shm_ws_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-compile([export_all, nowarn_export_all]).
+
+-define(T, erlmcp_shm_transport_ws).
+-define(W, erlmcp_shm_wire).
+
+all() ->
+    [
+        session,
+        sending,
+        batches,
+        deflate,
+        slow_client,
+        refusals,
+        limits,
+        rate,
+        draining,
+        one_listener,
+        listener_gone,
+        tls,
+        no_cowboy,
+        many
+    ].
+
+init_per_testcase(Case, Config) ->
+    Named = [{case_name, Case} | Config],
+    _ = erlmcp_shm_test:start(#{path => erlmcp_shm_test:path(Named), size => 1 bsl 20}),
+    Named.
+
+end_per_testcase(_Case, _Config) ->
+    erlmcp_shm_test:stop().
+
+session(_Config) ->
+    {Transport, Port} = start(#{}),
+    ?assertMatch(#{type := websocket, peers := 0, ip := {127, 0, 0, 1}}, ?T:get_info(Transport)),
+    {{101, Headers}, C0} = ?W:ws(Port, "/mcp/ws", [{"sec-websocket-protocol", "mcp"}]),
+    ?assertMatch(#{<<"sec-websocket-protocol">> := <<"mcp">>}, Headers),
+    ok = ?W:ws_send(C0, request(1, <<"initialize">>, #{protocolVersion => <<"2025-11-25">>})),
+    {#{<<"id">> := 1, <<"result">> := #{<<"protocolVersion">> := _}}, C1} = ?W:ws_text(C0),
+    ok = ?W:ws_send(C1, request(2, <<"resources/subscribe">>, #{uri => <<"mem:a">>})),
+    {#{<<"id">> := 2}, C2} = ?W:ws_text(C1),
+    ok = erlmcp_shm_exporter:export_resource(<<"mem:a">>, <<"1">>, #{}),
+    {A, C3} = ?W:ws_text(C2),
+    {B, C4} = ?W:ws_text(C3),
+    ?assertEqual(
+        [<<"notifications/resources/list_changed">>, <<"notifications/resources/updated">>],
+        lists:sort([M || #{<<"method">> := M} <- [A, B]])
+    ),
+    ok = ?W:ws_send(C4, modern(3, <<"resources/read">>, #{uri => <<"mem:a">>})),
+    {#{<<"id">> := 3, <<"result">> := #{<<"contents">> := [#{<<"text">> := <<"1">>}]}}, C5} = ?W:ws_text(C4),
+    Report = ?W:json(#{jsonrpc => <<"2.0">>, method => <<"notifications/erlmcp/client_metrics">>, params => #{reads => 3}}),
+    ok = ?W:ws_send(C5, Report),
+    receive
+        {transport_message, Transport, Heard} -> ?assertEqual(Report, Heard)
+    after 10000 -> error(nothing)
+    end,
+    ?assertMatch(#{peers := 1, client_metrics := [#{<<"reads">> := 3}]}, ?T:get_info(Transport)),
+    {ok, Ms} = ?T:probe(Transport, 5000),
+    ?assert(is_float(Ms)),
+    ok = ?T:close(Transport).
+
+sending(_Config) ->
+    {Transport, Port} = start(#{}),
+    ?assertEqual({error, no_peer}, ?T:send(Transport, <<"{}">>)),
+    Conns = [?W:ws(Port, "/mcp/ws") || _ <- lists:seq(1, 3)],
+    peers(3, Transport),
+    ok = ?T:send(Transport, ["{\"a\"", ":1}"]),
+    [?assertMatch({#{<<"a">> := 1}, _}, ?W:ws_text(C)) || C <- Conns],
+    ok = ?T:close(Transport),
+    ?assertEqual({error, closed}, ?T:send(Transport, <<"{}">>)),
+    ?assertEqual({error, closed}, ?T:probe(Transport, 1000)).
+
+%% So many messages are one write of the node's, and each is a frame of its own.
+batches(_Config) ->
+    {Transport, Port} = start(batching(20)),
+    C0 = ?W:ws(Port, "/mcp/ws"),
+    peers(1, Transport),
+    Before = writes(C0),
+    [ok = ?T:send(Transport, ?W:json(#{n => N})) || N <- lists:seq(1, 60)],
+    C1 = lists:foldl(
+        fun(N, C) ->
+            {#{<<"n">> := N}, Next} = ?W:ws_text(C),
+            Next
+        end,
+        C0,
+        lists:seq(1, 60)
+    ),
+    ?assertEqual(3, writes(C1) - Before),
+    %% An answer waits for no batch, and what was sent before it comes before it.
+    ok = ?T:send(Transport, ?W:json(#{n => 61})),
+    erlmcp_shm_test:eventually(fun() -> maps:get(queued_bytes, ?T:get_info(Transport)) =:= 0 end),
+    ok = ?W:ws_send(C1, request(1, <<"ping">>, #{})),
+    {#{<<"n">> := 61}, C2} = ?W:ws_text(C1),
+    {#{<<"id">> := 1}, _} = ?W:ws_text(C2),
+    ok = ?T:close(Transport).
+
+%% How often the node has written to the other end of this connection.
+writes(Conn) ->
+    {ok, Here} = inet:sockname(?W:socket(Conn)),
+    [Port] = [P || P <- erlang:ports(), inet:peername(P) =:= {ok, Here}],
+    {ok, [{send_cnt, N}]} = inet:getstat(Port, [send_cnt]),
+    N.
+
+%% RFC 7692: what is said about compression at the start, and the compressed bytes themselves, both ways.
+deflate(_Config) ->
+    {Transport, Port} = start(#{compression => permessage_deflate}),
+    Offer = [{"sec-websocket-extensions", "permessage-deflate"}],
+    {{101, Headers}, C0} = ?W:ws(Port, "/mcp/ws", Offer),
+    ?assertMatch(#{<<"sec-websocket-extensions">> := <<"permessage-deflate", _/binary>>}, Headers),
+    Long = binary:copy(<<"compressible ">>, 1000),
+    ok = erlmcp_shm_exporter:export_resource(<<"mem:long">>, Long, #{}),
+    %% RSV1 says that the payload is compressed.
+    ok = ?W:ws_send(C0, {2#1100, 1, ?W:zip(modern(1, <<"resources/read">>, #{uri => <<"mem:long">>}))}),
+    {{2#1100, 1, Payload}, C1} = ?W:ws_frame(C0),
+    ?assert(byte_size(Payload) < byte_size(Long) div 10),
+    Z = zlib:open(),
+    ok = zlib:inflateInit(Z, -15),
+    Plain = iolist_to_binary(zlib:inflate(Z, <<Payload/binary, 0, 0, 255, 255>>)),
+    ?assertMatch(#{<<"id">> := 1, <<"result">> := #{<<"contents">> := [#{<<"text">> := Long}]}}, ?W:term(Plain)),
+    %% The second message goes on with the window of the first.
+    ok = ?W:ws_send(C1, {2#1000, 1, modern(2, <<"tools/list">>, #{})}),
+    {{2#1100, 1, Second}, _} = ?W:ws_frame(C1),
+    ?assertMatch(#{<<"id">> := 2}, ?W:term(iolist_to_binary(zlib:inflate(Z, <<Second/binary, 0, 0, 255, 255>>)))),
+    ok = zlib:close(Z),
+    %% A few bytes that would be very many; and more bytes than a compressed frame may have.
+    [
+        begin
+            {{101, _}, C} = ?W:ws(Port, "/mcp/ws", Offer),
+            ok = ?W:ws_send(C, {2#1100, 1, Frame}),
+            ?assertEqual(1009, close_code(C))
+        end
+     || Frame <- [?W:zip(binary:copy(<<"0">>, 64 bsl 20)), binary:copy(<<0>>, 300000)]
+    ],
+    ok = ?T:close(Transport),
+    %% Not without the option.
+    {Plainly, PlainPort} = start(#{}),
+    {{101, Without}, _} = ?W:ws(PlainPort, "/mcp/ws", Offer),
+    ?assertEqual(false, is_map_key(<<"sec-websocket-extensions">>, Without)),
+    ok = ?T:close(Plainly).
+
+%% One that reads nothing is dropped once it has had its share; the other goes on and misses nothing.
+slow_client(_Config) ->
+    {Transport, Port} = start(#{max_queue_bytes => 1 bsl 20}),
+    Slow = ?W:ws(Port, "/mcp/ws"),
+    Quick = ?W:ws(Port, "/mcp/ws"),
+    peers(2, Transport),
+    Pad = binary:copy(<<"x">>, 100000),
+    {N, Queued} = until_dropped(Transport, Quick, Pad, 1, 0),
+    ?assert(Queued =< 2 bsl 20),
+    ?assertMatch(#{peers := 1, dropped := 1}, ?T:get_info(Transport)),
+    %% Its connection is closed for it, though it still does not read.
+    erlmcp_shm_test:eventually(fun() -> maps:get(connections, ?T:get_info(Transport)) =:= 1 end),
+    ct:pal("dropped after ~b messages of 100 kB, ~b bytes queued at most", [N, Queued]),
+    ok = gen_tcp:close(?W:socket(Slow)),
+    ok = ?T:close(Transport).
+
+until_dropped(Transport, Quick, Pad, N, Most) when N < 1000 ->
+    ok = ?T:send(Transport, ?W:json(#{n => N, pad => Pad})),
+    {#{<<"n">> := N}, Next} = ?W:ws_text(Quick),
+    case ?T:get_info(Transport) of
+        #{dropped := 1} -> {N, Most};
+        #{queued_bytes := Queued} -> until_dropped(Transport, Next, Pad, N + 1, max(Queued, Most))
+    end.
+
+refusals(_Config) ->
+    {Transport, Port} = start(#{auth_token => <<"secret">>, allowed_origins => ["https://ok.example"]}),
+    Bearer = {"authorization", "Bearer secret"},
+    {{401, #{<<"www-authenticate">> := <<"Bearer">>}}, _} = ?W:ws(Port, "/mcp/ws", []),
+    {{401, _}, _} = ?W:ws(Port, "/mcp/ws", [{"authorization", "Bearer secret2"}]),
+    {{401, _}, _} = ?W:ws(Port, "/mcp/ws", [{"authorization", "Basic secret"}]),
+    {{403, _}, _} = ?W:ws(Port, "/mcp/ws", [Bearer, {"origin", "https://evil.example"}]),
+    {{403, _}, _} = ?W:ws(Port, "/mcp/ws", [Bearer, {"origin", "null"}]),
+    {{404, _}, _} = ?W:ws(Port, "/other", [Bearer]),
+    {{101, _}, _} = ?W:ws(Port, "/mcp/ws", [Bearer, {"origin", "https://ok.example"}]),
+    {{101, _}, _} = ?W:ws(Port, "/mcp/ws", [{"authorization", "bearer secret"}]),
+    {ok, _} = ?T:probe(Transport, 5000),
+    ok = ?T:close(Transport),
+    %% By default: pages of this host, and programs.
+    {Local, LocalPort} = start(#{}),
+    {{403, _}, _} = ?W:ws(LocalPort, "/mcp/ws", [{"origin", "http://localhost.evil.example"}]),
+    {{101, _}, _} = ?W:ws(LocalPort, "/mcp/ws", [{"origin", "http://localhost:3000"}]),
+    ok = ?T:close(Local).
+
+limits(_Config) ->
+    {Transport, Port} = start(#{max_message_bytes => 1000, max_connections => 2}),
+    C = ?W:ws(Port, "/mcp/ws"),
+    ok = ?W:ws_send(C, binary:copy(<<"1">>, 1001)),
+    ?assertEqual(1009, close_code(C)),
+    D = ?W:ws(Port, "/mcp/ws"),
+    ok = ?W:ws_send(D, {2#1000, 2, <<"{}">>}),
+    ?assertEqual(1003, close_code(D)),
+    peers(0, Transport),
+    Two = [?W:ws(Port, "/mcp/ws") || _ <- [1, 2]],
+    peers(2, Transport),
+    {{503, _}, _} = ?W:ws(Port, "/mcp/ws", []),
+    [ok = gen_tcp:close(?W:socket(One)) || One <- Two],
+    peers(0, Transport),
+    _ = ?W:ws(Port, "/mcp/ws"),
+    ok = ?T:close(Transport).
+
+rate(_Config) ->
+    {Transport, Port} = start(#{rate_limit => 10}),
+    C = ?W:ws(Port, "/mcp/ws"),
+    ?assert(pings(C, 0) >= 9),
+    ok = ?T:close(Transport).
+
+%% How many are answered before the connection is closed for it. (The upgrade itself was a request, too.)
+pings(Conn, N) when N < 1000 ->
+    ok = ?W:ws_send(Conn, request(N, <<"ping">>, #{})),
+    case ?W:ws_frame(Conn) of
+        {{2#1000, 1, _}, Next} ->
+            pings(Next, N + 1);
+        {{2#1000, 8, <<Code:16, _/binary>>}, _} ->
+            ?assertEqual(1008, Code),
+            N
+    end.
+
+close_code(Conn) ->
+    case ?W:ws_frame(Conn) of
+        {{2#1000, 8, <<Code:16, _/binary>>}, _} -> Code;
+        {_, Next} -> close_code(Next)
+    end.
+
+%% What is under way at the end of a transport is told so.
+draining(_Config) ->
+    Slow = fun(_, _) -> timer:sleep(500), {ok, <<"done">>} end,
+    {Transport, Port} = start((batching(100))#{handler => Slow}),
+    C0 = ?W:ws(Port, "/mcp/ws"),
+    ok = ?W:ws_send(C0, modern(<<"s">>, <<"subscriptions/listen">>, #{notifications => #{toolsListChanged => true}})),
+    {#{<<"method">> := <<"notifications/subscriptions/acknowledged">>}, C1} = ?W:ws_text(C0),
+    ok = ?T:send(Transport, <<"{\"n\":1}">>),
+    ok = ?W:ws_send(C1, modern(7, <<"tools/call">>, #{name => <<"x">>})),
+    timer:sleep(100),
+    ok = ?T:close(Transport),
+    {#{<<"n">> := 1}, C2} = ?W:ws_text(C1),
+    {#{<<"id">> := <<"s">>, <<"result">> := #{<<"resultType">> := <<"complete">>}}, C3} = ?W:ws_text(C2),
+    {#{<<"id">> := 7, <<"result">> := #{<<"content">> := _}}, C4} = ?W:ws_text(C3),
+    ?assertEqual(1001, close_code(C4)),
+    ?assertEqual(false, is_process_alive(Transport)),
+    erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end).
+
+%% Several transports at one port; each goes by itself, and the port with the last.
+one_listener(_Config) ->
+    {Ws, Port} = start(#{}),
+    {ok, Other} = ?T:start_link(#{port => Port, path => "/other"}, self()),
+    ?assertEqual({error, {path_in_use, Port, <<"/other">>}}, ?T:start_link(#{port => Port, path => "/other"}, self())),
+    ?assertMatch(
+        {error, {address_in_use, _, Port, tls}}, ?T:start_link(#{port => Port, path => "/tls", tls => #{certfile => "x"}}, self())
+    ),
+    {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, TakenPort} = inet:port(Taken),
+    ?assertMatch({error, {listen, eaddrinuse}}, ?T:start_link(#{port => TakenPort}, self())),
+    _ = ?W:ws(Port, "/mcp/ws"),
+    _ = ?W:ws(Port, "/other"),
+    ok = ?T:close(Ws),
+    {{404, _}, _} = ?W:ws(Port, "/mcp/ws", []),
+    _ = ?W:ws(Port, "/other"),
+    unlink(Other),
+    exit(Other, kill),
+    erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end),
+    {ok, Again} = ?T:start_link(#{port => Port}, self()),
+    ok = ?T:close(Again).
+
+%% Transports end with what they listen through, and come back without its leftovers.
+listener_gone(_Config) ->
+    process_flag(trap_exit, true),
+    {Transport, Port} = start(#{}),
+    exit(whereis(erlmcp_shm_listener), kill),
+    receive
+        {'EXIT', Transport, {listener, killed}} -> ok
+    after 10000 -> error(alive)
+    end,
+    {ok, Again} = ?T:start_link(#{port => Port}, self()),
+    _ = ?W:ws(Port, "/mcp/ws"),
+    ok = ?T:close(Again).
+
+tls(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    [Cert, Key] = [filename:join(Dir, F) || F <- ["cert.pem", "key.pem"]],
+    Chain = #{root => [{key, {namedCurve, secp256r1}}], intermediates => [], peer => [{key, {namedCurve, secp256r1}}]},
+    #{server_config := Server} = public_key:pkix_test_data(#{server_chain => Chain, client_chain => Chain}),
+    {KeyType, KeyDer} = proplists:get_value(key, Server),
+    ok = file:write_file(Cert, public_key:pem_encode([{'Certificate', proplists:get_value(cert, Server), not_encrypted}])),
+    ok = file:write_file(Key, public_key:pem_encode([{KeyType, KeyDer, not_encrypted}])),
+    {Transport, Port} = start(#{tls => #{certfile => Cert, keyfile => Key}}),
+    C = ?W:ws({tls, Port}, "/mcp/ws"),
+    ok = ?W:ws_send(C, request(1, <<"ping">>, #{})),
+    {#{<<"id">> := 1}, _} = ?W:ws_text(C),
+    {ok, _} = ?T:probe(Transport, 5000),
+    ok = ?T:close(Transport).
+
+%% A node without cowboy says what is missing, and does the rest.
+no_cowboy(_Config) ->
+    Peer = erlmcp_shm_test:start_node(["-env", "ERL_LIBS", "/nonexistent"]),
+    ?assertEqual(non_existing, erlmcp_shm_test:call(Peer, code, which, [cowboy])),
+    [
+        ?assertEqual(
+            {error, {missing_application, cowboy}},
+            erlmcp_shm_test:call(Peer, erlmcp_shm_transport:module(Type), start_link, [#{}, self()])
+        )
+     || Type <- [http, websocket, sse]
+    ],
+    ?assertMatch({ok, _}, erlmcp_shm_test:call(Peer, erlmcp_shm, start, [])),
+    erlmcp_shm_test:stop_node(Peer).
+
+%% A hundred clients at once, each of whom gets to know of the last of many updates.
+many(_Config) ->
+    {Transport, Port} = start(#{compression => permessage_deflate}),
+    Self = self(),
+    Clients = [spawn_link(fun() -> client(Self, Port) end) || _ <- lists:seq(1, 100)],
+    [
+        receive
+            {ready, Pid} -> ok
+        after 30000 -> error(not_ready)
+        end
+     || Pid <- Clients
+    ],
+    ?assertMatch(#{peers := 100}, ?T:get_info(Transport)),
+    [
+        begin
+            ok = erlmcp_shm_exporter:export_resource(<<"mem:n">>, integer_to_binary(N), #{}),
+            timer:sleep(10)
+        end
+     || N <- lists:seq(1, 200)
+    ],
+    Updates = [
+        receive
+            {done, Pid, Count} -> Count
+        after 30000 -> error(missed)
+        end
+     || Pid <- Clients
+    ],
+    ct:pal("updates told to each of 100 clients, of 200 published: ~b to ~b", [lists:min(Updates), lists:max(Updates)]),
+    peers(0, Transport),
+    ok = ?T:close(Transport).
+
+client(Test, Port) ->
+    C0 = ?W:ws(Port, "/mcp/ws"),
+    ok = ?W:ws_send(C0, request(<<"i">>, <<"initialize">>, #{})),
+    C1 = answer(<<"i">>, C0),
+    ok = ?W:ws_send(C1, request(<<"s">>, <<"resources/subscribe">>, #{uri => <<"mem:n">>})),
+    C2 = answer(<<"s">>, C1),
+    Test ! {ready, self()},
+    Test ! {done, self(), updates(C2, 0, 0)}.
+
+answer(Id, Conn) ->
+    case ?W:ws_text(Conn) of
+        {#{<<"id">> := Id}, Next} -> Next;
+        {#{<<"method">> := _}, Next} -> answer(Id, Next)
+    end.
+
+%% Reads at each update, until it has read the last; no value is older than the one before.
+updates(Conn, Seen, Last) ->
+    case ?W:ws_text(Conn) of
+        {#{<<"method">> := <<"notifications/resources/updated">>}, Next} ->
+            ok = ?W:ws_send(Next, request(Seen, <<"resources/read">>, #{uri => <<"mem:n">>})),
+            updates(Next, Seen + 1, Last);
+        {#{<<"method">> := _}, Next} ->
+            updates(Next, Seen, Last);
+        {#{<<"result">> := #{<<"contents">> := [#{<<"text">> := Text}]}}, Next} ->
+            case binary_to_integer(Text) of
+                200 -> Seen;
+                Now when Now >= Last -> updates(Next, Seen, Now)
+            end
+    end.
+
+%%% Helpers
+
+start(Config) ->
+    {ok, Transport} = ?T:start_link(Config#{port => 0}, self()),
+    #{port := Port} = ?T:get_info(Transport),
+    {Transport, Port}.
+
+batching(Size) ->
+    #{batching => true, batch_config => #{max_batch_size => Size, max_batch_bytes => 100000, max_batch_delay_ms => 60000}}.
+
+peers(N, Transport) ->
+    erlmcp_shm_test:eventually(fun() -> maps:get(peers, ?T:get_info(Transport)) =:= N end).
+
+request(Id, Method, Params) ->
+    ?W:json(#{jsonrpc => <<"2.0">>, id => Id, method => Method, params => Params}).
+
+modern(Id, Method, Params) ->
+    Meta = #{<<"io.modelcontextprotocol/protocolVersion">> => <<"2026-07-28">>, <<"io.modelcontextprotocol/clientCapabilities">> => #{}},
+    request(Id, Method, Params#{'_meta' => Meta}).
