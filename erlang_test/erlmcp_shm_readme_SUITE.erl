@@ -4,9 +4,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0]).
--export([the_example_runs/1, the_sys_config_starts_an_exporter/1]).
+-export([the_example_runs/1, the_sys_config_starts_an_exporter/1, the_endpoint_serves/1]).
 
-all() -> [the_example_runs, the_sys_config_starts_an_exporter].
+all() -> [the_example_runs, the_sys_config_starts_an_exporter, the_endpoint_serves].
 
 the_example_runs(Config) ->
     [Example | _] = blocks(),
@@ -24,6 +24,26 @@ the_sys_config_starts_an_exporter(Config) ->
     after
         ok = application:stop(erlmcp_shm),
         application:unset_env(erlmcp_shm, claude_flow)
+    end.
+
+%% At any free port.
+the_endpoint_serves(_Config) ->
+    [Start, Handler] = [B || B <- blocks(), Word <- ["start_link(#{url", "erlmcp_shm_handler:set"], string:find(B, Word) =/= nomatch],
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    ok = eval(Handler),
+    {ok, Ws} = eval(string:replace(Start, "8080", integer_to_list(Port), all)),
+    try
+        C = erlmcp_shm_wire:ws(Port, "/mcp/ws"),
+        Meta = #{<<"io.modelcontextprotocol/protocolVersion">> => <<"2026-07-28">>, <<"io.modelcontextprotocol/clientCapabilities">> => #{}},
+        Params = #{name => <<"add">>, arguments => #{a => 1, b => 2}, '_meta' => Meta},
+        ok = erlmcp_shm_wire:ws_send(C, erlmcp_shm_wire:json(#{jsonrpc => <<"2.0">>, id => 1, method => <<"tools/call">>, params => Params})),
+        {Answer, _} = erlmcp_shm_wire:ws_text(C),
+        ?assertMatch(#{<<"result">> := #{<<"content">> := [#{<<"text">> := <<"3">>}]}}, Answer)
+    after
+        erlmcp_shm_handler:set(undefined),
+        erlmcp_shm_transport_ws:close(Ws)
     end.
 
 %% The fenced blocks of Erlang, in order.

@@ -19,6 +19,7 @@ all() ->
         limits,
         rate,
         draining,
+        killed,
         one_listener,
         listener_gone,
         tls,
@@ -242,6 +243,28 @@ draining(_Config) ->
     ?assertEqual(1001, close_code(C4)),
     ?assertEqual(false, is_process_alive(Transport)),
     erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end).
+
+%% What a transport had taken goes out, batches too, however it ended.
+killed(_Config) ->
+    {Transport, Port} = start(batching(100)),
+    C0 = ?W:ws(Port, "/mcp/ws"),
+    peers(1, Transport),
+    [ok = ?T:send(Transport, ?W:json(#{n => N})) || N <- lists:seq(1, 50)],
+    unlink(Transport),
+    exit(Transport, kill),
+    C1 = lists:foldl(
+        fun(N, C) ->
+            {#{<<"n">> := N}, Next} = ?W:ws_text(C),
+            Next
+        end,
+        C0,
+        lists:seq(1, 50)
+    ),
+    ?assertEqual(1001, close_code(C1)),
+    %% The port is free for the next at once.
+    {ok, Next} = ?T:start_link(#{port => Port}, self()),
+    _ = ?W:ws(Port, "/mcp/ws"),
+    ok = ?T:close(Next).
 
 %% Several transports at one port; each goes by itself, and the port with the last.
 one_listener(_Config) ->

@@ -25,6 +25,9 @@
 %% How long a write to a client may take before the connection is given up.
 -define(SEND_TIMEOUT_MS, 5000).
 
+%% How long connections may go on without their transport.
+-define(DRAIN_MS, 5000).
+
 -define(TRIES, 10).
 -define(PAUSE_MS, 20).
 
@@ -110,6 +113,9 @@ handle_cast(_, Listeners) ->
 -spec handle_info(term(), [#listener{}]) -> {noreply, [#listener{}]}.
 handle_info({'DOWN', _, process, Transport, _}, Listeners) ->
     {noreply, without(Transport, Listeners)};
+handle_info({stop, Ref}, Listeners) ->
+    _ = cowboy:stop_listener(Ref),
+    {noreply, Listeners};
 handle_info(sweep, Listeners) ->
     _ = erlang:send_after(?SWEEP_MS, self(), sweep),
     Old = erlang:monotonic_time(second) - 1,
@@ -202,7 +208,9 @@ without_in(Transport, #listener{ref = Ref, transports = Transports} = Listener) 
             _ = ets:select_delete(?ROUTES, [{{{Ref, Path}, '$1'}, [{'=:=', {map_get, transport, '$1'}, Transport}], [true]}]),
             case map_size(Rest) of
                 0 ->
-                    _ = cowboy:stop_listener(Ref),
+                    %% To stop it is to end its connections, and those still have something to write.
+                    _ = ranch:suspend_listener(Ref),
+                    _ = erlang:send_after(?DRAIN_MS, self(), {stop, Ref}),
                     [];
                 _ ->
                     New = Listener#listener{transports = Rest},

@@ -131,7 +131,8 @@ info(Message, Req, #state{queue = Queue, stream = Stream, session = Session} = S
             ok = erlmcp_shm_net:taken(Queue, Data),
             Told;
         {false, {'DOWN', _, process, _, _}} ->
-            {stop, Req, State};
+            %% The transport is gone; what it had taken still goes out.
+            done(erlmcp_shm_session:drain(Session), Req, State#state{closing = true});
         {false, _} ->
             told(Message, Req, State)
     end.

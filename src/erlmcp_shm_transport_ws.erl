@@ -134,7 +134,8 @@ websocket_info(Message, #state{queue = Queue, session = Session, route = #{trans
         {false, erlmcp_shm_close} ->
             done(erlmcp_shm_session:drain(Session), State#state{closing = true});
         {false, {'DOWN', _, process, Transport, _}} ->
-            {[{close, 1001, <<"going away">>}], State};
+            %% What it had taken still goes out.
+            done(erlmcp_shm_session:drain(Session), State#state{closing = true});
         {false, ping} ->
             _ = erlang:send_after(?PING_MS, self(), ping),
             {[ping], State};
