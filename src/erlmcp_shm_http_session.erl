@@ -148,6 +148,7 @@ route({owner, Json}, _, {Own, #state{owner = Owner, transport = Transport} = Sta
     Owner ! {transport_message, Transport, Json},
     {Own, State};
 route({report, Report}, _, {Own, #state{transport = Transport} = State}) ->
+    ok = erlmcp_shm_metrics:client_report(self(), Report),
     Transport ! {erlmcp_shm_report, self(), Report},
     {Own, State};
 route({notify, _}, _, Acc) ->

@@ -69,8 +69,9 @@ start_link(Type, Handler, Config, Owner) ->
     end.
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
+%% That the process ended meanwhile is told by an exit: nobody knows whether it had sent anything.
 send(Pid, Data) ->
-    call(Pid, {send, iolist_to_binary(Data)}, {error, closed}).
+    gen_server:call(Pid, {send, iolist_to_binary(Data)}, infinity).
 
 -spec close(pid()) -> ok.
 close(Pid) ->

@@ -83,6 +83,7 @@ event({owner, Json}, #session{owner = Owner, transport = Transport}) ->
     Owner ! {transport_message, Transport, Json},
     [];
 event({report, Report}, #session{transport = Transport}) ->
+    ok = erlmcp_shm_metrics:client_report(self(), Report),
     Transport ! {erlmcp_shm_report, self(), Report},
     [];
 event({cancelled, _}, _) ->

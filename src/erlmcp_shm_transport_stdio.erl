@@ -53,8 +53,9 @@ start(user, Args) -> gen_server:start_link({local, ?MODULE}, ?MODULE, Args, []);
 start(_, Args) -> gen_server:start_link(?MODULE, Args, []).
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
+%% That the process ended meanwhile is told by an exit: nobody knows whether it had sent anything.
 send(Pid, Data) ->
-    call(Pid, {send, iolist_to_binary(Data)}, {error, closed}).
+    gen_server:call(Pid, {send, iolist_to_binary(Data)}, infinity).
 
 -spec close(pid()) -> ok.
 close(Pid) ->

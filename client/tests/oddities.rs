@@ -11,11 +11,11 @@ use rmcp::{
     model::{CallToolRequest, CallToolRequestParams, ClientRequest},
     service::{PeerRequestOptions, ServiceError},
 };
-use wire::{call, net, networked, proxy::Proxy, start, stdio, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use wire::{call, net, networked, proxy::Proxy, start, stdio, within};
 
 /// A peer that dies takes nobody's answer with it: every pending call ends in an error.
 #[tokio::test]

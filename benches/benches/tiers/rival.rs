@@ -69,7 +69,7 @@ impl Way {
 fn tiers(address: SocketAddr, shm: Reader, options: Options) -> HybridClient {
     let revision = Revision::Stateless;
     let route = Route {
-        name: "tcp".into(),
+        kind: erlmcp_shm_client::config::TransportKind::Http,
         connect: Box::new(Tcp { address, revision }),
         priority: 5,
     };

@@ -1,6 +1,6 @@
 //! The MCP server that all of them ask: rmcp's, over TCP on loopback, in threads of its own.
 
-use erlmcp_shm_client::{Connect, ConnectError, Connected, Listener, Revision, Route};
+use erlmcp_shm_client::{Connect, ConnectError, Listener, Revision, Route, Session};
 use futures_util::future::BoxFuture;
 use rmcp::model::*;
 use rmcp::service::{
@@ -68,7 +68,7 @@ impl Server {
     pub fn route(&self, revision: Revision) -> Route {
         let address = self.address;
         Route {
-            name: "tcp".into(),
+            kind: erlmcp_shm_client::config::TransportKind::Http,
             connect: Box::new(Tcp { address, revision }),
             priority: 5,
         }
@@ -101,7 +101,7 @@ impl Connect for Tcp {
         &self,
         listener: Listener,
         within: Duration,
-    ) -> BoxFuture<'_, Result<Connected, ConnectError>> {
+    ) -> BoxFuture<'_, Result<Session, ConnectError>> {
         let dial = || async { Ok(dial(self.address).await?) };
         Box::pin(self.revision.negotiate(listener, within, dial))
     }
