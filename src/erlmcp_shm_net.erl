@@ -55,6 +55,7 @@ start_link(Type, Handler, Config, Owner) ->
     case code:ensure_loaded(cowboy) of
         {module, cowboy} ->
             {ok, _} = application:ensure_all_started(cowboy),
+            _ = maps:get(tls, Config, false) =:= false orelse application:ensure_all_started(ssl),
             case gen_server:start(?MODULE, {Type, Handler, Config, Owner}, []) of
                 {ok, Pid} ->
                     true = link(Pid),
