@@ -211,6 +211,9 @@ fn staleness(setting: &Setting) {
         let uri = setting.uris[0].as_str();
         setting.server.world.update(ELSEWHERE, text(0, 0));
         let filter = || SubscriptionFilter::builder().resource_subscriptions([uri.to_owned()]);
+        // First, while nobody has subscribed to it, whom the server would be telling meanwhile.
+        let all = Way::Tiers.start(address, shm()).await;
+        rows.push(changes(setting, "the tiers, published", uri, &all).await);
         *setting.server.world.ttl.lock().expect("not poisoned") = SHORT_TTL;
         let rmcp = Way::Rmcp.start(address, shm()).await;
         rows.push(changes(setting, "rmcp's cache, ttlMs 1000", uri, &rmcp).await);
@@ -234,8 +237,6 @@ fn staleness(setting: &Setting) {
         let server_only = Who::Tiers(server_only);
         let what = "the tiers, not published, subscribed";
         rows.push(changes(setting, what, ELSEWHERE, &server_only).await);
-        let all = Way::Tiers.start(address, shm()).await;
-        rows.push(changes(setting, "the tiers, published", uri, &all).await);
     });
     table(
         "after a change | old answers, median | the new one after, median | at most",
