@@ -29,7 +29,7 @@ const ELSEWHERE: &str = "dynamic://elsewhere";
 /// Who reads.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
-    /// Session, and reads nothing.
+    /// Connected, and reads nothing.
     Idle,
     Rmcp,
     /// All tiers, with room for everything in the first.
