@@ -1,4 +1,4 @@
-.PHONY: build setup demo test bench bench-full soak clean
+.PHONY: build setup demo test bench bench-full soak interop clean
 
 # The Rust programs, in target/release, and the OTP application, in _build.
 build: setup
@@ -29,6 +29,11 @@ bench-full: build
 # What takes longer: ten thousand kills, many random programs, the long models, Miri where it is installed.
 soak: setup
 	@scripts/soak.sh
+
+# The client with a server that nobody here wrote: the MCP project's own, out of npm. Wants node and npm.
+interop: setup
+	@scripts/everything.sh
+	cargo test -p erlmcp-shm-client --test everything --test dropin -- --nocapture
 
 clean:
 	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump
