@@ -12,6 +12,7 @@
 //! from the server until shared memory shows a newer version than stood there before the call.
 
 mod changes;
+mod fetch;
 mod figures;
 mod flights;
 mod holds;
