@@ -70,9 +70,15 @@ start_link(Type, Handler, Config, Owner) ->
     end.
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
-%% That the process ended meanwhile is told by an exit: nobody knows whether it had sent anything.
+%% That the process ends meanwhile is told by an exit: nobody knows whether it had sent anything.
 send(Pid, Data) ->
-    gen_server:call(Pid, {send, iolist_to_binary(Data)}, infinity).
+    Message = iolist_to_binary(Data),
+    try
+        gen_server:call(Pid, {send, Message}, infinity)
+    catch
+        %% It had ended before.
+        exit:{noproc, _} -> {error, closed}
+    end.
 
 -spec close(pid()) -> ok.
 close(Pid) ->

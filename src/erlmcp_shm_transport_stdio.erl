@@ -53,9 +53,15 @@ start(user, Args) -> gen_server:start_link({local, ?MODULE}, ?MODULE, Args, []);
 start(_, Args) -> gen_server:start_link(?MODULE, Args, []).
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
-%% That the process ended meanwhile is told by an exit: nobody knows whether it had sent anything.
+%% That the process ends meanwhile is told by an exit: nobody knows whether it had sent anything.
 send(Pid, Data) ->
-    gen_server:call(Pid, {send, iolist_to_binary(Data)}, infinity).
+    Message = iolist_to_binary(Data),
+    try
+        gen_server:call(Pid, {send, Message}, infinity)
+    catch
+        %% It had ended before.
+        exit:{noproc, _} -> {error, closed}
+    end.
 
 -spec close(pid()) -> ok.
 close(Pid) ->
