@@ -439,9 +439,10 @@ coalesced(_Config) ->
         end
      || N <- lists:seq(1, 300)
     ],
+    Woken = {messages, [erlmcp_shm_changed]},
+    erlmcp_shm_test:eventually(fun() -> process_info(self(), messages) =:= Woken end),
     timer:sleep(100),
-    {messages, Waiting} = process_info(self(), messages),
-    ?assertEqual([erlmcp_shm_changed], Waiting),
+    ?assertEqual(Woken, process_info(self(), messages)),
     {[_, _], S3} = told(S2, 2),
     ?assertMatch({[], _}, erlmcp_shm_endpoint:collect(S3)).
 
