@@ -8,6 +8,7 @@ use erlmcp_shm_benches::{Filled, touch};
 use erlmcp_shm_reader::Kind;
 use erlmcp_shm_reader::l1::{Cache, CacheOptions};
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 
 /// Reads of one iteration.
@@ -29,7 +30,14 @@ fn cache(c: &mut Criterion) {
         let ours = Cache::new(&filled.reader, options, |entry| Ok(entry.data().to_vec()));
         let map: HashMap<Vec<u8>, Value> = values.clone().collect();
         let papaya: papaya::HashMap<Vec<u8>, Value> = values.clone().collect();
-        let quick = quick_cache::sync::Cache::new(2 * count);
+        // With the hasher that the other two have by default.
+        let quick = quick_cache::sync::Cache::<Vec<u8>, Value, _, RandomState>::with(
+            2 * count,
+            2 * count as u64,
+            quick_cache::UnitWeighter,
+            RandomState::new(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        );
         values.for_each(|(key, value)| quick.insert(key, value));
 
         let mut ours = |key: &[u8]| {

@@ -199,7 +199,10 @@ impl<'a> Request<'a> {
     }
 
     /// The first two tiers, if they may answer and do; else why not.
-    #[allow(clippy::type_complexity)]
+    #[allow(
+        clippy::type_complexity,
+        reason = "an alias would only hide what the two sides are"
+    )]
     fn nearest<T: Part>(
         &self,
         kind: Kind,
