@@ -7,6 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ -t 1 ]] || export TERM=dumb
 
 passed=0 failed=0 skipped=0 table=
+# What the steps say is kept until the end, so that the reason of a failure stands beside the table that names it.
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
 
 row() { printf -v table '%s%-8s %5d s  %s\n' "$table" "$@"; }
 
@@ -24,13 +27,14 @@ step() {
   local name=$1 start=$SECONDS status=0
   shift
   printf '\n==> %s\n' "$name"
-  limited "$@" </dev/null || status=$?
+  limited "$@" </dev/null > >(tee "$logs/last") 2>&1 || status=$?
   if ((status == 0)); then
     passed=$((passed + 1))
     row passed $((SECONDS - start)) "$name"
   else
     failed=$((failed + 1))
     row FAILED $((SECONDS - start)) "$name (exit code $status)"
+    mv "$logs/last" "$logs/failed $failed: $name"
   fi
 }
 
@@ -63,6 +67,11 @@ step 'rebar3 dialyzer' rebar3 dialyzer
 step 'rebar3 ct' rebar3 ct
 step 'the demo' scripts/demo.sh
 
+for log in "$logs"/failed*; do
+  [[ -e $log ]] || continue
+  printf '\n==> the end of what %s said\n' "${log#*: }"
+  tail -n 60 "$log"
+done
 printf '\n%s\n%d passed, %d failed' "$table" "$passed" "$failed"
 ((skipped == 0)) || printf ', %d skipped' "$skipped"
 printf '\n'
