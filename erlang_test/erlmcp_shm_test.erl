@@ -104,7 +104,7 @@ ebin(Module) ->
     filename:dirname(code:which(Module)).
 
 call(Peer, M, F, A) ->
-    peer:call(Peer, M, F, A, 30000).
+    peer:call(Peer, M, F, A, 120000).
 
 %% SIGKILL: no handler runs, no terminate/2, nothing is flushed.
 kill_node(Peer) ->
