@@ -77,6 +77,7 @@ eras(_Config) ->
     #{<<"capabilities">> := #{<<"resources">> := #{<<"subscribe">> := true, <<"listChanged">> := true}}} = Found,
     {{200, #{<<"code">> := -32602}}, _} = refused(request(1, <<"resources/read">>, #{<<"_meta">> => meta()}), S0),
     {{404, #{<<"code">> := -32601}}, _} = refused(modern(1, <<"ping">>, #{}), S0),
+    {{404, #{<<"code">> := -32601}}, _} = refused(modern(1, <<"initialize">>, #{}), S0),
     {{400, #{<<"code">> := -32602}}, _} = refused(request(1, <<"tools/list">>, #{}), S0),
     {{400, #{<<"code">> := -32602}}, _} =
         refused(request(1, <<"tools/list">>, #{<<"_meta">> => maps:without([<<"io.modelcontextprotocol/clientCapabilities">>], meta())}), S0),

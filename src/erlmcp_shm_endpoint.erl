@@ -133,8 +133,6 @@ request(Id, _Method, _Params, S) ->
     {[refused(Id, {-32602, <<"Invalid params">>}, 400)], S}.
 
 %% `modern': stateless, by what `_meta' says. `legacy': after `initialize'.
-era(<<"initialize">>, _, _) ->
-    {ok, legacy};
 era(_, #{?META_VERSION := ?MODERN} = Meta, _) ->
     case Meta of
         #{?META_CAPABILITIES := #{}} -> {ok, modern};
@@ -145,6 +143,8 @@ era(_, #{?META_VERSION := Version}, _) ->
         true -> {ok, legacy};
         false -> {error, unsupported(Version)}
     end;
+era(<<"initialize">>, _, _) ->
+    {ok, legacy};
 era(Method, _, #session{version = Negotiated, stateless = Stateless}) when
     Negotiated =/= undefined; not Stateless, Method =:= <<"ping">>
 ->
