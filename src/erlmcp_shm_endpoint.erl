@@ -67,7 +67,10 @@ handle(Text, S) ->
         {ok, #{<<"jsonrpc">> := <<"2.0">>, <<"id">> := _} = Message} when
             is_map_key(<<"result">>, Message); is_map_key(<<"error">>, Message)
         ->
-            {[{owner, Text}], S};
+            case erlmcp_shm_asks:answered(map_get(<<"id">>, Message), Message, S) of
+                {ok, New} -> {[], New};
+                error -> {[{owner, Text}], S}
+            end;
         {ok, _} ->
             {[refused(undefined, {-32600, <<"Invalid Request">>})], S};
         {error, _} ->
@@ -78,8 +81,24 @@ handle(Text, S) ->
 -spec info(term(), session()) -> {[event()], session()} | unknown.
 info({erlmcp_shm_reply, Call, Reply}, #session{calls = Calls} = S) ->
     case maps:take(Call, Calls) of
-        {#call{} = What, Rest} -> {[answered(What, Reply)], S#session{calls = Rest}};
-        error -> {[], S}
+        {#call{id = Id} = What, Rest} ->
+            {Cancelled, New} = erlmcp_shm_asks:forget(Call, Id, S#session{calls = Rest}),
+            {Cancelled ++ [answered(What, Reply)], New};
+        error ->
+            {[], S}
+    end;
+info({erlmcp_shm_ask, Call, Requests}, #session{calls = Calls} = S) ->
+    case Calls of
+        #{Call := #call{id = Id, era = Era}} ->
+            case erlmcp_shm_asks:requests(Call, Requests, S) of
+                {ok, Asking, New} ->
+                    {[{about, Id, Json} || Json <- Asking], New};
+                {error, Error} ->
+                    ok = erlmcp_shm_handler:cancel(Call),
+                    {[refused(Id, Error, status(Era, Error))], S#session{calls = maps:remove(Call, Calls)}}
+            end;
+        _ ->
+            {[], S}
     end;
 info({erlmcp_shm_note, Call, From, Note}, #session{calls = Calls} = S) ->
     From ! {noted, Call},
@@ -123,7 +142,7 @@ request(Id, Method, Params, S) when is_map(Params) ->
         end,
     case {era(Method, Meta, S), is_used(Id, S)} of
         {{ok, Era}, false} ->
-            served(Id, Era, Meta, erlmcp_shm_methods:call(Method, Params, Era, Id, S), S);
+            served(Id, Era, {Method, Params, Meta}, erlmcp_shm_methods:call(Method, Params, Era, Id, S), S);
         {{ok, _}, true} ->
             {[refused(Id, {-32600, <<"Invalid Request: id is in use">>}, 400)], S};
         {{error, Error}, _} ->
@@ -169,31 +188,48 @@ served(_, _, _, {events, Events, New}, _) ->
     {Events, New};
 served(Id, Era, _, {error, Error}, S) ->
     {[refused(Id, Error, status(Era, Error))], S};
-served(Id, Era, Meta, {call, _, Wrap}, #session{handler = undefined} = S) ->
-    served(Id, Era, Meta, Wrap({error, not_found}), S);
+served(Id, Era, Asking, {call, _, Wrap}, #session{handler = undefined} = S) ->
+    served(Id, Era, Asking, Wrap({error, not_found}), S);
 served(Id, Era, _, {call, _, _}, #session{calls = Calls} = S) when map_size(Calls) >= ?MAX_CALLS ->
     {[refused(Id, {-32603, <<"Too many requests at once">>}, status(Era, {-32603, <<>>}))], S};
-served(Id, Era, Meta, {call, Request, Wrap}, #session{handler = Handler, calls = Calls} = S) ->
-    Call = erlmcp_shm_handler:start(Handler, Request, Meta, deadline(Request, S)),
-    What = #call{
-        id = Id,
-        era = Era,
-        wrap = Wrap,
-        token = maps:get(<<"progressToken">>, Meta, undefined),
-        level =
-            case Era of
-                modern -> maps:get(?META_LOG_LEVEL, Meta, undefined);
-                legacy -> S#session.level
-            end
-    },
-    {[], S#session{calls = Calls#{Call => What}}}.
+served(Id, Era, {Method, Params, Meta}, {call, Request, Wrap}, S) ->
+    Origin = erlmcp_shm_asks:origin(Method, Params),
+    case erlmcp_shm_asks:given(Origin, Era, Params) of
+        {ok, Inputs, State} ->
+            {Capabilities, Level} = client(Era, Meta, S),
+            Given = #{
+                meta => Meta,
+                capabilities => Capabilities,
+                inputs => Inputs,
+                state => State,
+                asks => Era =:= legacy andalso Origin =/= undefined
+            },
+            What = #call{
+                id = Id,
+                era = Era,
+                wrap = Wrap,
+                origin = Origin,
+                capabilities = Capabilities,
+                token = maps:get(<<"progressToken">>, Meta, undefined),
+                level = Level
+            },
+            Call = erlmcp_shm_handler:start(S#session.handler, Request, Given, deadline(Request, S)),
+            {[], S#session{calls = (S#session.calls)#{Call => What}}};
+        {error, Error} ->
+            {[refused(Id, Error, status(Era, Error))], S}
+    end.
+
+%% What a client can be asked, and what it wants logged.
+client(modern, Meta, _) -> {map_get(?META_CAPABILITIES, Meta), maps:get(?META_LOG_LEVEL, Meta, undefined)};
+client(legacy, _, #session{capabilities = Capabilities, level = Level}) -> {Capabilities, Level}.
 
 deadline({call_tool, _, _}, #session{tool_timeout = Timeout}) -> Timeout;
 deadline(_, #session{request_timeout = Timeout}) -> Timeout.
 
-answered(#call{id = Id, era = Era, wrap = Wrap}, Reply) ->
+answered(#call{id = Id, era = Era, wrap = Wrap, origin = Origin, capabilities = Capabilities}, Reply) ->
     Answer =
         case Reply of
+            {ask, Requests, State} when Origin =/= undefined -> erlmcp_shm_asks:result(Requests, State, Origin, Capabilities);
             timeout -> {error, {-32603, <<"Deadline exceeded">>}};
             {exit, _} -> {error, {-32603, <<"Internal error">>}};
             _ -> Wrap(Reply)
@@ -231,7 +267,8 @@ notification(<<"notifications/cancelled">>, #{<<"requestId">> := Id}, Text, #ses
     case [Call || {Call, #call{id = Called}} <- maps:to_list(Calls), Called =:= Id] of
         [Call] ->
             ok = erlmcp_shm_handler:cancel(Call),
-            {[{cancelled, Id}], S#session{calls = maps:remove(Call, Calls)}};
+            {_, New} = erlmcp_shm_asks:forget(Call, Id, S#session{calls = maps:remove(Call, Calls)}),
+            {[{cancelled, Id}], New};
         [] ->
             case erlmcp_shm_listen:cancel(Id, S) of
                 {ok, New} -> {[{cancelled, Id}], New};
@@ -263,8 +300,9 @@ of_era(modern, Result) ->
     },
     maps:merge(#{resultType => maps:get(<<"resultType">>, Result, <<"complete">>)}, Whole).
 
-%% Over HTTP, a method that there is not is a page that there is not.
+%% Over HTTP, a method that there is not is a page that there is not, and what a client cannot do, its mistake to ask for.
 status(modern, {-32601, _}) -> 404;
+status(modern, {-32021, _, _}) -> 400;
 status(_, _) -> 200.
 
 refused(undefined, Error) ->

@@ -30,6 +30,9 @@
     id :: binary() | integer(),
     era :: modern | legacy,
     wrap :: fun((term()) -> {ok, map()} | {error, tuple()}),
+    %% For whose answer the client's input may be needed: what it is bound to, and what the client can do.
+    origin :: binary() | undefined,
+    capabilities :: map(),
     %% What the client wants to hear meanwhile.
     token :: binary() | integer() | undefined,
     level :: binary() | undefined
@@ -51,6 +54,9 @@
     %% As negotiated by `initialize'.
     version :: binary() | undefined,
     level :: binary() | undefined,
+    %% What the client can be asked, and what it has been and has not answered.
+    capabilities = #{} :: map(),
+    asked = #{} :: #{integer() => {erlmcp_shm_handler:call(), Key :: binary()}},
     calls = #{} :: #{erlmcp_shm_handler:call() => #call{}},
     changes :: erlmcp_shm_changes:subscription() | undefined,
     %% What the session itself is told of, and what each `subscriptions/listen' is.
