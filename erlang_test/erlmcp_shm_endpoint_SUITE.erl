@@ -18,6 +18,7 @@ all() ->
         prompts,
         pages,
         templates_and_completion,
+        handler_of_the_node,
         handler_deadline,
         handler_cancelled,
         handler_crash,
@@ -297,6 +298,24 @@ templates_and_completion(_Config) ->
     ?assertEqual(100, length(Values)).
 
 %%% Handlers
+
+%% Also for sessions that began before it was set, and those whose configuration leaves it out in so many words.
+handler_of_the_node(_Config) ->
+    Sessions = [erlmcp_shm_endpoint:new(Options) || Options <- [#{}, #{handler => undefined}]],
+    Own = erlmcp_shm_endpoint:new(#{handler => fun(_, _) -> {ok, <<"own">>} end}),
+    Text = fun(S) ->
+        {#{<<"content">> := [#{<<"text">> := Said}]}, _} = ok(call_tool(1), S),
+        Said
+    end,
+    [{{200, #{<<"code">> := -32602}}, _} = refused(call_tool(1), S) || S <- Sessions],
+    ok = erlmcp_shm_handler:set(fun(_, _) -> {ok, <<"the node's">>} end),
+    try
+        [?assertEqual(<<"the node's">>, Text(S)) || S <- Sessions],
+        ?assertEqual(<<"own">>, Text(Own))
+    after
+        erlmcp_shm_handler:set(undefined)
+    end,
+    [{{200, #{<<"code">> := -32602}}, _} = refused(call_tool(1), S) || S <- Sessions].
 
 handler_deadline(_Config) ->
     Self = self(),

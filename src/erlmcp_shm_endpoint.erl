@@ -42,11 +42,7 @@
 -spec new(options()) -> session().
 new(Options) ->
     #session{
-        handler =
-            case Options of
-                #{handler := Handler} -> Handler;
-                _ -> erlmcp_shm_handler:get()
-            end,
+        handler = maps:get(handler, Options, undefined),
         stateless = maps:get(stateless, Options, false),
         page_size = maps:get(page_size, Options, 200),
         tool_timeout = maps:get(tool_timeout, Options, 60000),
@@ -188,11 +184,19 @@ served(_, _, _, {events, Events, New}, _) ->
     {Events, New};
 served(Id, Era, _, {error, Error}, S) ->
     {[refused(Id, Error, status(Era, Error))], S};
-served(Id, Era, Asking, {call, _, Wrap}, #session{handler = undefined} = S) ->
-    served(Id, Era, Asking, Wrap({error, not_found}), S);
 served(Id, Era, _, {call, _, _}, #session{calls = Calls} = S) when map_size(Calls) >= ?MAX_CALLS ->
     {[refused(Id, {-32603, <<"Too many requests at once">>}, status(Era, {-32603, <<>>}))], S};
-served(Id, Era, {Method, Params, Meta}, {call, Request, Wrap}, S) ->
+served(Id, Era, Asking, {call, Request, Wrap}, S) ->
+    case handler(S) of
+        undefined -> served(Id, Era, Asking, Wrap({error, not_found}), S);
+        Handler -> called(Id, Era, Asking, Handler, Request, Wrap, S)
+    end.
+
+%% Looked for at each call: the node may have been given its own after the session began.
+handler(#session{handler = undefined}) -> erlmcp_shm_handler:get();
+handler(#session{handler = Handler}) -> Handler.
+
+called(Id, Era, {Method, Params, Meta}, Handler, Request, Wrap, S) ->
     Origin = erlmcp_shm_asks:origin(Method, Params),
     case erlmcp_shm_asks:given(Origin, Era, Params) of
         {ok, Inputs, State} ->
@@ -213,7 +217,7 @@ served(Id, Era, {Method, Params, Meta}, {call, Request, Wrap}, S) ->
                 token = maps:get(<<"progressToken">>, Meta, undefined),
                 level = Level
             },
-            Call = erlmcp_shm_handler:start(S#session.handler, Request, Given, deadline(Request, S)),
+            Call = erlmcp_shm_handler:start(Handler, Request, Given, deadline(Request, S)),
             {[], S#session{calls = (S#session.calls)#{Call => What}}};
         {error, Error} ->
             {[refused(Id, Error, status(Era, Error))], S}
