@@ -75,13 +75,18 @@ eras(_Config) ->
     {#{<<"resultType">> := <<"complete">>, <<"supportedVersions">> := [?MODERN | _], <<"ttlMs">> := 10000} = Found, S0} =
         ok(modern(1, <<"server/discover">>, #{}), S0),
     #{<<"cacheScope">> := <<"public">>, <<"_meta">> := #{<<"io.modelcontextprotocol/serverInfo">> := #{<<"name">> := _}}} = Found,
-    #{<<"capabilities">> := #{<<"resources">> := #{<<"subscribe">> := true, <<"listChanged">> := true}}} = Found,
+    #{<<"capabilities">> := #{<<"resources">> := #{<<"subscribe">> := true, <<"listChanged">> := true}, <<"logging">> := #{}}} = Found,
     {{200, #{<<"code">> := -32602}}, _} = refused(request(1, <<"resources/read">>, #{<<"_meta">> => meta()}), S0),
     {{404, #{<<"code">> := -32601}}, _} = refused(modern(1, <<"ping">>, #{}), S0),
     {{404, #{<<"code">> := -32601}}, _} = refused(modern(1, <<"initialize">>, #{}), S0),
     {{400, #{<<"code">> := -32602}}, _} = refused(request(1, <<"tools/list">>, #{}), S0),
     {{400, #{<<"code">> := -32602}}, _} =
         refused(request(1, <<"tools/list">>, #{<<"_meta">> => maps:without([<<"io.modelcontextprotocol/clientCapabilities">>], meta())}), S0),
+    [
+        {{400, #{<<"code">> := -32602}}, _} =
+            refused(request(1, <<"tools/list">>, #{<<"_meta">> => (meta())#{<<"io.modelcontextprotocol/logLevel">> => Level}}), S0)
+     || Level <- [<<"loud">>, 1, null]
+    ],
     {{400, #{<<"code">> := -32022, <<"data">> := #{<<"requested">> := <<"1900-01-01">>, <<"supported">> := [?MODERN | _]}}}, _} =
         refused(request(1, <<"tools/list">>, #{<<"_meta">> => (meta())#{<<"io.modelcontextprotocol/protocolVersion">> => <<"1900-01-01">>}}), S0),
     %% With a session.

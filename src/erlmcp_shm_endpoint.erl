@@ -149,8 +149,9 @@ request(Id, _Method, _Params, S) ->
 
 %% `modern': stateless, by what `_meta' says. `legacy': after `initialize'.
 era(_, #{?META_VERSION := ?MODERN} = Meta, _) ->
-    case Meta of
-        #{?META_CAPABILITIES := #{}} -> {ok, modern};
+    case {Meta, is_level(maps:get(?META_LOG_LEVEL, Meta, <<"error">>))} of
+        {#{?META_CAPABILITIES := #{}}, true} -> {ok, modern};
+        {#{?META_CAPABILITIES := #{}}, false} -> {error, {-32602, <<"Invalid params: ", ?META_LOG_LEVEL/binary>>}};
         _ -> {error, lacks(?META_CAPABILITIES)}
     end;
 era(_, #{?META_VERSION := Version}, _) ->

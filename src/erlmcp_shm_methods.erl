@@ -124,7 +124,7 @@ call(<<"initialize">>, Params, legacy, _, S) ->
         end,
     Result = #{
         protocolVersion => Version,
-        capabilities => (erlmcp_shm_mcp:capabilities())#{<<"logging">> => #{}},
+        capabilities => erlmcp_shm_mcp:capabilities(),
         serverInfo => erlmcp_shm_mcp:server_info()
     },
     Capabilities =
