@@ -2,12 +2,12 @@
 %% what interop/*.mjs ask for besides. Static things are published, the rest is a handler's.
 %%
 %%   erl -noshell -pa FOLDER -run interop_server listen STORE PAGE
-%%   erl -noshell -pa FOLDER -erlmcp_shm claude_flow CONFIG -run interop_server publish -s erlmcp_shm stdio
+%%   erl -noshell -pa FOLDER -run interop_server publish STORE -erlmcp_shm claude_flow CONFIG -s erlmcp_shm stdio
 -module(interop_server).
 
 -behaviour(erlmcp_shm_handler).
 
--export([listen/1, publish/0, handle/2]).
+-export([listen/1, publish/1, handle/2]).
 
 -define(PNG, <<"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==">>).
 -define(WAV, <<"UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA=">>).
@@ -16,8 +16,7 @@
 -spec listen([string()]) -> no_return().
 listen([Store, Page]) ->
     {ok, _} = erlmcp_shm:start(),
-    {ok, _} = erlmcp_shm_exporter:start_link(#{path => Store}),
-    ok = publish(),
+    ok = publish([Store]),
     Config = #{port => 0, page_size => list_to_integer(Page)},
     Urls = [
         {http, "http", started(erlmcp_shm_transport_http, Config#{path => "/mcp", compression => gzip})},
@@ -37,10 +36,12 @@ started(Transport, Config) ->
     #{port := Port, path := Path} = Transport:get_info(Pid),
     {Port, Path}.
 
-%% @doc Into the store of this node, whose exporter there is or is configured.
--spec publish() -> ok.
-publish() ->
-    {ok, _} = erlmcp_shm:start(),
+%% @doc Before anybody can ask for it.
+-spec publish([string()]) -> ok.
+publish([Store]) ->
+    {ok, Exporter} = erlmcp_shm_exporter:start_link(#{path => Store}),
+    %% Who starts this node goes on to other things.
+    true = unlink(Exporter),
     ok = erlmcp_shm_handler:set(?MODULE),
     ok = erlmcp_shm_exporter:export_capability(<<"server_info">>, #{name => <<"interop">>, version => <<"1">>}, #{}),
     ok = erlmcp_shm_exporter:export_capability(<<"instructions">>, {json, <<"\"Ask me anything\"">>}, #{}),
@@ -212,11 +213,10 @@ tool(<<"test_x_mcp_header">>, _, _) ->
     {ok, <<"Headers agree">>};
 tool(<<"json_schema_2020_12_tool">>, _, _) ->
     {ok, <<"Called">>};
-%% The lists change, and back, so that no run of the suite changes what the next one sees.
 tool(<<"test_trigger_tool_change">>, _, _) ->
-    flicker(tool, #{type => <<"object">>});
+    changed(tool, <<"wait">>, object([]));
 tool(<<"test_trigger_prompt_change">>, _, _) ->
-    flicker(prompt, prompt([], [text(<<"Brief">>)]));
+    changed(prompt, <<"test_simple_prompt">>, prompt([], [text(<<"This is a simple prompt for testing.">>)]));
 %% What the client is asked for.
 tool(<<"test_sampling">>, _, #{inputs := #{<<"model">> := Answer}}) ->
     {ok, <<"LLM response: ", (said(Answer))/binary>>};
@@ -322,12 +322,10 @@ image() -> #{type => image, data => ?PNG, mimeType => <<"image/png">>}.
 
 resource(Uri, Type, Text) -> #{type => resource, resource => #{uri => Uri, mimeType => Type, text => Text}}.
 
-flicker(Kind, Data) ->
-    Name = <<"test_flicker">>,
-    ok = erlmcp_shm_exporter:export_batch([{Kind, Name, Data, #{description => <<"Comes and goes">>}}]),
-    %% Longer than changes are looked for.
-    timer:sleep(200),
-    ok = erlmcp_shm_exporter:invalidate(Kind, Name),
+%% It stands in the list as something else from now on.
+changed(Kind, Name, Data) ->
+    Description = <<"The one of ", (integer_to_binary(erlang:unique_integer([positive])))/binary>>,
+    ok = erlmcp_shm_exporter:export_batch([{Kind, Name, Data, #{description => Description}}]),
     {ok, <<"Changed">>}.
 
 form(Message, Field) ->

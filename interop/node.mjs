@@ -27,7 +27,7 @@ export async function listening(pageSize) {
 
 /// How to start the server of one client, over standard input and output.
 export function overStdio(pageSize) {
-  const flow = `#{shared_memory => #{enabled => true, path => "${store()}"}, transports => [#{type => stdio, config => #{page_size => ${pageSize}}}]}`;
-  const args = ['-noshell', '-pa', beams, '-erlmcp_shm', 'claude_flow', flow];
-  return { command: 'erl', args: [...args, '-run', 'interop_server', 'publish', '-s', 'erlmcp_shm', 'stdio'] };
+  const flow = `#{transports => [#{type => stdio, config => #{page_size => ${pageSize}}}]}`;
+  const args = ['-noshell', '-pa', beams, '-run', 'interop_server', 'publish', store()];
+  return { command: 'erl', args: [...args, '-erlmcp_shm', 'claude_flow', flow, '-s', 'erlmcp_shm', 'stdio'] };
 }
