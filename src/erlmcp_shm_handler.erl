@@ -50,8 +50,8 @@
     log := fun((Level :: binary(), Data :: term()) -> ok)
 }.
 %% `meta' is the request's `_meta', `capabilities' what the client can be asked. `inputs' are its answers, to be checked
-%% like anything that comes from outside, `state' is undefined or was left by the call that asked. `progress' and `log' return once the session has taken what is said,
-%% and do nothing for a client that did not ask.
+%% like anything that comes from outside; `state' was left by the call that asked, or is `undefined'. `progress' and `log'
+%% return once the session has taken what is said, and do nothing for a client that did not ask.
 
 -type call() :: {pid(), reference()}.
 
