@@ -1,7 +1,8 @@
 %% A session of the endpoint, as its modules share it.
 
 -define(MODERN, <<"2026-07-28">>).
--define(LEGACY, [<<"2025-11-25">>, <<"2025-06-18">>, <<"2025-03-26">>, <<"2024-11-05">>]).
+%% Not 2025-03-26: it alone wants several messages in one JSON array accepted, and its clients speak another one too.
+-define(LEGACY, [<<"2025-11-25">>, <<"2025-06-18">>, <<"2024-11-05">>]).
 
 -define(META_VERSION, <<"io.modelcontextprotocol/protocolVersion">>).
 -define(META_CAPABILITIES, <<"io.modelcontextprotocol/clientCapabilities">>).
