@@ -30,10 +30,9 @@ bench-full: build
 soak: setup
 	@scripts/soak.sh
 
-# The client with a server that nobody here wrote: the MCP project's own, out of npm. Wants node and npm.
+# Servers and clients that nobody here wrote: the MCP project's own, out of npm. Writes the README's table of them anew.
 interop: setup
-	@scripts/everything.sh
-	cargo test -p erlmcp-shm-client --test everything --test dropin -- --nocapture
+	@scripts/interop.sh
 
 clean:
 	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump

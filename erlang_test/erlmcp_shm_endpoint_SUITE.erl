@@ -18,6 +18,7 @@ all() ->
         prompts,
         pages,
         templates_and_completion,
+        handler_of_the_node,
         handler_deadline,
         handler_cancelled,
         handler_crash,
@@ -74,12 +75,18 @@ eras(_Config) ->
     {#{<<"resultType">> := <<"complete">>, <<"supportedVersions">> := [?MODERN | _], <<"ttlMs">> := 10000} = Found, S0} =
         ok(modern(1, <<"server/discover">>, #{}), S0),
     #{<<"cacheScope">> := <<"public">>, <<"_meta">> := #{<<"io.modelcontextprotocol/serverInfo">> := #{<<"name">> := _}}} = Found,
-    #{<<"capabilities">> := #{<<"resources">> := #{<<"subscribe">> := true, <<"listChanged">> := true}}} = Found,
+    #{<<"capabilities">> := #{<<"resources">> := #{<<"subscribe">> := true, <<"listChanged">> := true}, <<"logging">> := #{}}} = Found,
     {{200, #{<<"code">> := -32602}}, _} = refused(request(1, <<"resources/read">>, #{<<"_meta">> => meta()}), S0),
     {{404, #{<<"code">> := -32601}}, _} = refused(modern(1, <<"ping">>, #{}), S0),
+    {{404, #{<<"code">> := -32601}}, _} = refused(modern(1, <<"initialize">>, #{}), S0),
     {{400, #{<<"code">> := -32602}}, _} = refused(request(1, <<"tools/list">>, #{}), S0),
     {{400, #{<<"code">> := -32602}}, _} =
         refused(request(1, <<"tools/list">>, #{<<"_meta">> => maps:without([<<"io.modelcontextprotocol/clientCapabilities">>], meta())}), S0),
+    [
+        {{400, #{<<"code">> := -32602}}, _} =
+            refused(request(1, <<"tools/list">>, #{<<"_meta">> => (meta())#{<<"io.modelcontextprotocol/logLevel">> => Level}}), S0)
+     || Level <- [<<"loud">>, 1, null]
+    ],
     {{400, #{<<"code">> := -32022, <<"data">> := #{<<"requested">> := <<"1900-01-01">>, <<"supported">> := [?MODERN | _]}}}, _} =
         refused(request(1, <<"tools/list">>, #{<<"_meta">> => (meta())#{<<"io.modelcontextprotocol/protocolVersion">> => <<"1900-01-01">>}}), S0),
     %% With a session.
@@ -98,7 +105,8 @@ eras(_Config) ->
             {#{<<"resultType">> := _}, _} = ok(modern(5, <<"tools/list">>, #{}), S1)
         end
      || {Asked, Got} <- [
-            {<<"2025-11-25">>, <<"2025-11-25">>}, {<<"2025-06-18">>, <<"2025-06-18">>}, {<<"2030-01-01">>, <<"2025-11-25">>}
+            {<<"2025-11-25">>, <<"2025-11-25">>}, {<<"2025-06-18">>, <<"2025-06-18">>}, {<<"2025-03-26">>, <<"2025-11-25">>},
+            {<<"2030-01-01">>, <<"2025-11-25">>}
         ]
     ],
     ok = erlmcp_shm_exporter:export_capability(<<"server_info">>, #{name => <<"mine">>, version => <<"7">>}, #{}),
@@ -296,6 +304,24 @@ templates_and_completion(_Config) ->
     ?assertEqual(100, length(Values)).
 
 %%% Handlers
+
+%% Also for sessions that began before it was set, and those whose configuration leaves it out in so many words.
+handler_of_the_node(_Config) ->
+    Sessions = [erlmcp_shm_endpoint:new(Options) || Options <- [#{}, #{handler => undefined}]],
+    Own = erlmcp_shm_endpoint:new(#{handler => fun(_, _) -> {ok, <<"own">>} end}),
+    Text = fun(S) ->
+        {#{<<"content">> := [#{<<"text">> := Said}]}, _} = ok(call_tool(1), S),
+        Said
+    end,
+    [{{200, #{<<"code">> := -32602}}, _} = refused(call_tool(1), S) || S <- Sessions],
+    ok = erlmcp_shm_handler:set(fun(_, _) -> {ok, <<"the node's">>} end),
+    try
+        [?assertEqual(<<"the node's">>, Text(S)) || S <- Sessions],
+        ?assertEqual(<<"own">>, Text(Own))
+    after
+        erlmcp_shm_handler:set(undefined)
+    end,
+    [{{200, #{<<"code">> := -32602}}, _} = refused(call_tool(1), S) || S <- Sessions].
 
 handler_deadline(_Config) ->
     Self = self(),

@@ -54,6 +54,9 @@ stateless(_Config) ->
     {404, _, Unknown} = modern(Port, 3, <<"no/such">>, #{}, []),
     ?assertMatch(#{<<"id">> := 3, <<"error">> := #{<<"code">> := -32601}}, ?W:term(Unknown)),
     {404, _, _} = modern(Port, 3, <<"ping">>, #{}, []),
+    %% Not a session either, for one who says that he needs none.
+    {404, NoSession, _} = modern(Port, 3, <<"initialize">>, #{protocolVersion => <<"2026-07-28">>}, []),
+    ?assertEqual(false, is_map_key(<<"mcp-session-id">>, NoSession)),
     %% Many on one connection.
     C = ?W:open(Port),
     lists:foldl(

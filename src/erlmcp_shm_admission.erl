@@ -35,7 +35,7 @@ origin(Req, #{config := Config}) ->
         undefined ->
             {ok, Req};
         Origin ->
-            case is_allowed(Origin, maps:get(allowed_origins, Config, local)) of
+            case is_allowed(Origin, erlmcp_shm_transport_config:option(allowed_origins, Config)) of
                 true ->
                     {ok, cowboy_req:set_resp_headers(
                         #{
@@ -104,9 +104,8 @@ options(#{method := <<"OPTIONS">>} = Req, _) ->
 options(Req, _) ->
     {ok, Req}.
 
-rate(Req, #{transport := Transport, config := Config}) ->
-    {Ip, _} = cowboy_req:peer(Req),
-    case erlmcp_shm_listener:count(Transport, Ip, maps:get(rate_limit, Config, infinity)) of
+rate(Req, Route) ->
+    case erlmcp_shm_net:within_rate(Req, Route) of
         true ->
             {ok, Req};
         false ->

@@ -42,11 +42,7 @@
 -spec new(options()) -> session().
 new(Options) ->
     #session{
-        handler =
-            case Options of
-                #{handler := Handler} -> Handler;
-                _ -> erlmcp_shm_handler:get()
-            end,
+        handler = maps:get(handler, Options, undefined),
         stateless = maps:get(stateless, Options, false),
         page_size = maps:get(page_size, Options, 200),
         tool_timeout = maps:get(tool_timeout, Options, 60000),
@@ -67,7 +63,10 @@ handle(Text, S) ->
         {ok, #{<<"jsonrpc">> := <<"2.0">>, <<"id">> := _} = Message} when
             is_map_key(<<"result">>, Message); is_map_key(<<"error">>, Message)
         ->
-            {[{owner, Text}], S};
+            case erlmcp_shm_asks:answered(map_get(<<"id">>, Message), Message, S) of
+                {ok, New} -> {[], New};
+                error -> {[{owner, Text}], S}
+            end;
         {ok, _} ->
             {[refused(undefined, {-32600, <<"Invalid Request">>})], S};
         {error, _} ->
@@ -78,8 +77,24 @@ handle(Text, S) ->
 -spec info(term(), session()) -> {[event()], session()} | unknown.
 info({erlmcp_shm_reply, Call, Reply}, #session{calls = Calls} = S) ->
     case maps:take(Call, Calls) of
-        {#call{} = What, Rest} -> {[answered(What, Reply)], S#session{calls = Rest}};
-        error -> {[], S}
+        {#call{id = Id} = What, Rest} ->
+            {Cancelled, New} = erlmcp_shm_asks:forget(Call, Id, S#session{calls = Rest}),
+            {Cancelled ++ [answered(What, Reply)], New};
+        error ->
+            {[], S}
+    end;
+info({erlmcp_shm_ask, Call, Requests}, #session{calls = Calls} = S) ->
+    case Calls of
+        #{Call := #call{id = Id, era = Era}} ->
+            case erlmcp_shm_asks:requests(Call, Requests, S) of
+                {ok, Asking, New} ->
+                    {[{about, Id, Json} || Json <- Asking], New};
+                {error, Error} ->
+                    ok = erlmcp_shm_handler:cancel(Call),
+                    {[refused(Id, Error, status(Era, Error))], S#session{calls = maps:remove(Call, Calls)}}
+            end;
+        _ ->
+            {[], S}
     end;
 info({erlmcp_shm_note, Call, From, Note}, #session{calls = Calls} = S) ->
     From ! {noted, Call},
@@ -123,7 +138,7 @@ request(Id, Method, Params, S) when is_map(Params) ->
         end,
     case {era(Method, Meta, S), is_used(Id, S)} of
         {{ok, Era}, false} ->
-            served(Id, Era, Meta, erlmcp_shm_methods:call(Method, Params, Era, Id, S), S);
+            served(Id, Era, {Method, Params, Meta}, erlmcp_shm_methods:call(Method, Params, Era, Id, S), S);
         {{ok, _}, true} ->
             {[refused(Id, {-32600, <<"Invalid Request: id is in use">>}, 400)], S};
         {{error, Error}, _} ->
@@ -133,11 +148,10 @@ request(Id, _Method, _Params, S) ->
     {[refused(Id, {-32602, <<"Invalid params">>}, 400)], S}.
 
 %% `modern': stateless, by what `_meta' says. `legacy': after `initialize'.
-era(<<"initialize">>, _, _) ->
-    {ok, legacy};
 era(_, #{?META_VERSION := ?MODERN} = Meta, _) ->
-    case Meta of
-        #{?META_CAPABILITIES := #{}} -> {ok, modern};
+    case {Meta, is_level(maps:get(?META_LOG_LEVEL, Meta, <<"error">>))} of
+        {#{?META_CAPABILITIES := #{}}, true} -> {ok, modern};
+        {#{?META_CAPABILITIES := #{}}, false} -> {error, {-32602, <<"Invalid params: ", ?META_LOG_LEVEL/binary>>}};
         _ -> {error, lacks(?META_CAPABILITIES)}
     end;
 era(_, #{?META_VERSION := Version}, _) ->
@@ -145,6 +159,8 @@ era(_, #{?META_VERSION := Version}, _) ->
         true -> {ok, legacy};
         false -> {error, unsupported(Version)}
     end;
+era(<<"initialize">>, _, _) ->
+    {ok, legacy};
 era(Method, _, #session{version = Negotiated, stateless = Stateless}) when
     Negotiated =/= undefined; not Stateless, Method =:= <<"ping">>
 ->
@@ -169,31 +185,56 @@ served(_, _, _, {events, Events, New}, _) ->
     {Events, New};
 served(Id, Era, _, {error, Error}, S) ->
     {[refused(Id, Error, status(Era, Error))], S};
-served(Id, Era, Meta, {call, _, Wrap}, #session{handler = undefined} = S) ->
-    served(Id, Era, Meta, Wrap({error, not_found}), S);
 served(Id, Era, _, {call, _, _}, #session{calls = Calls} = S) when map_size(Calls) >= ?MAX_CALLS ->
     {[refused(Id, {-32603, <<"Too many requests at once">>}, status(Era, {-32603, <<>>}))], S};
-served(Id, Era, Meta, {call, Request, Wrap}, #session{handler = Handler, calls = Calls} = S) ->
-    Call = erlmcp_shm_handler:start(Handler, Request, Meta, deadline(Request, S)),
-    What = #call{
-        id = Id,
-        era = Era,
-        wrap = Wrap,
-        token = maps:get(<<"progressToken">>, Meta, undefined),
-        level =
-            case Era of
-                modern -> maps:get(?META_LOG_LEVEL, Meta, undefined);
-                legacy -> S#session.level
-            end
-    },
-    {[], S#session{calls = Calls#{Call => What}}}.
+served(Id, Era, Asking, {call, Request, Wrap}, S) ->
+    case handler(S) of
+        undefined -> served(Id, Era, Asking, Wrap({error, not_found}), S);
+        Handler -> called(Id, Era, Asking, Handler, Request, Wrap, S)
+    end.
+
+%% Looked for at each call: the node may have been given its own after the session began.
+handler(#session{handler = undefined}) -> erlmcp_shm_handler:get();
+handler(#session{handler = Handler}) -> Handler.
+
+called(Id, Era, {Method, Params, Meta}, Handler, Request, Wrap, S) ->
+    Origin = erlmcp_shm_asks:origin(Method, Params),
+    case erlmcp_shm_asks:given(Origin, Era, Params) of
+        {ok, Inputs, State} ->
+            {Capabilities, Level} = client(Era, Meta, S),
+            Given = #{
+                meta => Meta,
+                capabilities => Capabilities,
+                inputs => Inputs,
+                state => State,
+                asks => Era =:= legacy andalso Origin =/= undefined
+            },
+            What = #call{
+                id = Id,
+                era = Era,
+                wrap = Wrap,
+                origin = Origin,
+                capabilities = Capabilities,
+                token = maps:get(<<"progressToken">>, Meta, undefined),
+                level = Level
+            },
+            Call = erlmcp_shm_handler:start(Handler, Request, Given, deadline(Request, S)),
+            {[], S#session{calls = (S#session.calls)#{Call => What}}};
+        {error, Error} ->
+            {[refused(Id, Error, status(Era, Error))], S}
+    end.
+
+%% What a client can be asked, and what it wants logged.
+client(modern, Meta, _) -> {map_get(?META_CAPABILITIES, Meta), maps:get(?META_LOG_LEVEL, Meta, undefined)};
+client(legacy, _, #session{capabilities = Capabilities, level = Level}) -> {Capabilities, Level}.
 
 deadline({call_tool, _, _}, #session{tool_timeout = Timeout}) -> Timeout;
 deadline(_, #session{request_timeout = Timeout}) -> Timeout.
 
-answered(#call{id = Id, era = Era, wrap = Wrap}, Reply) ->
+answered(#call{id = Id, era = Era, wrap = Wrap, origin = Origin, capabilities = Capabilities}, Reply) ->
     Answer =
         case Reply of
+            {ask, Requests, State} when Origin =/= undefined -> erlmcp_shm_asks:result(Requests, State, Origin, Capabilities);
             timeout -> {error, {-32603, <<"Deadline exceeded">>}};
             {exit, _} -> {error, {-32603, <<"Internal error">>}};
             _ -> Wrap(Reply)
@@ -231,7 +272,8 @@ notification(<<"notifications/cancelled">>, #{<<"requestId">> := Id}, Text, #ses
     case [Call || {Call, #call{id = Called}} <- maps:to_list(Calls), Called =:= Id] of
         [Call] ->
             ok = erlmcp_shm_handler:cancel(Call),
-            {[{cancelled, Id}], S#session{calls = maps:remove(Call, Calls)}};
+            {_, New} = erlmcp_shm_asks:forget(Call, Id, S#session{calls = maps:remove(Call, Calls)}),
+            {[{cancelled, Id}], New};
         [] ->
             case erlmcp_shm_listen:cancel(Id, S) of
                 {ok, New} -> {[{cancelled, Id}], New};
@@ -263,8 +305,9 @@ of_era(modern, Result) ->
     },
     maps:merge(#{resultType => maps:get(<<"resultType">>, Result, <<"complete">>)}, Whole).
 
-%% Over HTTP, a method that there is not is a page that there is not.
+%% Over HTTP, a method that there is not is a page that there is not, and what a client cannot do, its mistake to ask for.
 status(modern, {-32601, _}) -> 404;
+status(modern, {-32021, _, _}) -> 400;
 status(_, _) -> 200.
 
 refused(undefined, Error) ->

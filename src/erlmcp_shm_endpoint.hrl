@@ -1,7 +1,8 @@
 %% A session of the endpoint, as its modules share it.
 
 -define(MODERN, <<"2026-07-28">>).
--define(LEGACY, [<<"2025-11-25">>, <<"2025-06-18">>, <<"2025-03-26">>, <<"2024-11-05">>]).
+%% Not 2025-03-26: it alone wants several messages in one JSON array accepted, and its clients speak another one too.
+-define(LEGACY, [<<"2025-11-25">>, <<"2025-06-18">>, <<"2024-11-05">>]).
 
 -define(META_VERSION, <<"io.modelcontextprotocol/protocolVersion">>).
 -define(META_CAPABILITIES, <<"io.modelcontextprotocol/clientCapabilities">>).
@@ -30,6 +31,9 @@
     id :: binary() | integer(),
     era :: modern | legacy,
     wrap :: fun((term()) -> {ok, map()} | {error, tuple()}),
+    %% For whose answer the client's input may be needed: what it is bound to, and what the client can do.
+    origin :: erlmcp_shm_asks:origin() | undefined,
+    capabilities :: map(),
     %% What the client wants to hear meanwhile.
     token :: binary() | integer() | undefined,
     level :: binary() | undefined
@@ -51,6 +55,9 @@
     %% As negotiated by `initialize'.
     version :: binary() | undefined,
     level :: binary() | undefined,
+    %% What the client can be asked, and what it has been and has not answered.
+    capabilities = #{} :: map(),
+    asked = #{} :: #{integer() => {erlmcp_shm_handler:call(), Key :: binary()}},
     calls = #{} :: #{erlmcp_shm_handler:call() => #call{}},
     changes :: erlmcp_shm_changes:subscription() | undefined,
     %% What the session itself is told of, and what each `subscriptions/listen' is.

@@ -6,7 +6,6 @@
 
 -export_type([stream/0]).
 
--define(MAX_MESSAGE, 4194304).
 %% Shorter than this, gzip only adds to a body.
 -define(GZIP_FROM, 860).
 %% zlib's number for the gzip format.
@@ -20,7 +19,7 @@
 -spec body(cowboy_req:req(), map()) ->
     {ok, binary(), cowboy_req:req()} | {error, too_large | encoding, cowboy_req:req()}.
 body(Req, Config) ->
-    Max = maps:get(max_message_bytes, Config, ?MAX_MESSAGE),
+    Max = erlmcp_shm_transport_config:option(max_message_bytes, Config),
     case cowboy_req:body_length(Req) of
         Length when is_integer(Length), Length > Max -> {error, too_large, Req};
         _ -> body(Req, Max, [], 0)

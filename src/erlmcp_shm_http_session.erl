@@ -11,8 +11,6 @@
 
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--define(IDLE_MS, 600000).
-
 -record(state, {
     transport :: pid(),
     owner :: pid(),
@@ -67,7 +65,7 @@ init({Transport, Owner, Config, Id}) ->
     case erlmcp_shm_net:join(Transport, {request, Id}) of
         {ok, none} ->
             _ = monitor(process, Transport),
-            Idle = maps:get(session_timeout, Config, ?IDLE_MS),
+            Idle = erlmcp_shm_transport_config:option(session_timeout, Config),
             {ok, #state{transport = Transport, owner = Owner, idle_ms = Idle, endpoint = erlmcp_shm_endpoint:new(Config)}, Idle};
         {error, Reason} ->
             {stop, {shutdown, Reason}}

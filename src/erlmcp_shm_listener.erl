@@ -186,7 +186,7 @@ serve(#{path := Path}, Route, Transport, #listener{ref = Ref, transports = Trans
             Port = ranch:get_port(Ref),
             _ = monitor(process, Transport),
             #{config := Config} = Route,
-            Max = maps:get(max_connections, Config, 1024),
+            Max = erlmcp_shm_transport_config:option(max_connections, Config),
             New = Listener#listener{port = Port, transports = Transports#{Transport => {Path, Max}}},
             ok = set_max_connections(New),
             {ok, Port, New};

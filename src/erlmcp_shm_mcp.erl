@@ -279,7 +279,8 @@ capabilities() ->
         <<"resources">> => Listed#{subscribe => true},
         <<"tools">> => Listed,
         <<"prompts">> => Listed,
-        <<"completions">> => #{}
+        <<"completions">> => #{},
+        <<"logging">> => #{}
     },
     {ok, {Entries, _}} = known(page(capability, <<>>, 1000)),
     Others = [{Key, {json, Data}} || {Key, Data, _} <- Entries, is_text(Key)],

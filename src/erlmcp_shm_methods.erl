@@ -124,10 +124,15 @@ call(<<"initialize">>, Params, legacy, _, S) ->
         end,
     Result = #{
         protocolVersion => Version,
-        capabilities => (erlmcp_shm_mcp:capabilities())#{<<"logging">> => #{}},
+        capabilities => erlmcp_shm_mcp:capabilities(),
         serverInfo => erlmcp_shm_mcp:server_info()
     },
-    {ok, instructed(Result), erlmcp_shm_listen:lists(S#session{version = Version})};
+    Capabilities =
+        case Params of
+            #{<<"capabilities">> := #{} = Map} -> Map;
+            _ -> #{}
+        end,
+    {ok, instructed(Result), erlmcp_shm_listen:lists(S#session{version = Version, capabilities = Capabilities})};
 call(<<"ping">>, _, legacy, _, _) ->
     {ok, #{}};
 call(<<"logging/setLevel">>, #{<<"level">> := Level}, legacy, _, S) ->

@@ -11,7 +11,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 %% The transports.
--export([start_link/4, send/2, close/1, get_info/2, probe/2]).
+-export([start_link/4, close/1, get_info/2, probe/2]).
 %% Their handlers.
 -export([join/2, has_room/1, find/2, taken/2, is_dropped/1, within_rate/2]).
 
@@ -22,8 +22,6 @@
 -opaque queue() :: atomics:atomics_ref().
 %% Bytes and messages on their way, and whether the peer was dropped.
 
--define(MAX_PEERS, 1024).
--define(MAX_BYTES, 8388608).
 -define(MAX_MESSAGES, 10000).
 -define(DRAIN_MS, 5000).
 %% How long a peer that was dropped may take to find out.
@@ -69,42 +67,24 @@ start_link(Type, Handler, Config, Owner) ->
             {error, {missing_application, cowboy}}
     end.
 
--spec send(pid(), iodata()) -> ok | {error, term()}.
-%% That the process ends meanwhile is told by an exit: nobody knows whether it had sent anything.
-send(Pid, Data) ->
-    Message = iolist_to_binary(Data),
-    try
-        gen_server:call(Pid, {send, Message}, infinity)
-    catch
-        %% It had ended before.
-        exit:{noproc, _} -> {error, closed}
-    end.
-
 -spec close(pid()) -> ok.
 close(Pid) ->
     Monitor = monitor(process, Pid),
-    ok = call(Pid, close, ok),
+    ok = erlmcp_shm_transport:call(Pid, close, ok),
     receive
         {'DOWN', Monitor, process, Pid, _} -> ok
     end.
 
 -spec get_info(erlmcp_shm_transport:type(), pid()) -> erlmcp_shm_transport:info().
 get_info(Type, Pid) ->
-    call(Pid, get_info, #{type => Type, peers => 0, state => closed}).
+    erlmcp_shm_transport:call(Pid, get_info, #{type => Type, peers => 0, state => closed}).
 
 %% @doc A request through the listener itself, on a connection of its own.
 -spec probe(pid(), timeout()) -> {ok, float()} | {error, term()}.
 probe(Pid, Timeout) ->
-    case call(Pid, address, {error, closed}) of
+    case erlmcp_shm_transport:call(Pid, address, {error, closed}) of
         {error, _} = Error -> Error;
         {Address, Config} -> erlmcp_shm_probe:request(Address, Config, Timeout)
-    end.
-
-call(Pid, Request, Gone) ->
-    try
-        gen_server:call(Pid, Request, infinity)
-    catch
-        exit:_ -> Gone
     end.
 
 %%% For the handlers
@@ -113,15 +93,15 @@ call(Pid, Request, Gone) ->
 %% others find it, or as a `request'. It gets `{erlmcp_shm_send, Data}', and `erlmcp_shm_close' when it is to end.
 -spec join(pid(), peer | {peer, Id :: binary()} | request | {request, Id :: binary()}) -> {ok, queue() | none} | {error, full | closed}.
 join(Transport, As) ->
-    call(Transport, {join, As}, {error, closed}).
+    erlmcp_shm_transport:call(Transport, {join, As}, {error, closed}).
 
 -spec has_room(pid()) -> boolean().
 has_room(Transport) ->
-    call(Transport, has_room, false).
+    erlmcp_shm_transport:call(Transport, has_room, false).
 
 -spec find(pid(), Id :: binary()) -> {ok, pid()} | error.
 find(Transport, Id) ->
-    call(Transport, {find, Id}, error).
+    erlmcp_shm_transport:call(Transport, {find, Id}, error).
 
 %% @doc So much of what was sent is off the peer's hands.
 -spec taken(queue(), binary()) -> ok.
@@ -139,7 +119,7 @@ is_dropped(Queue) ->
 within_rate(#{peer := {Ip, _}}, Route) ->
     within_rate(Ip, Route);
 within_rate(Ip, #{transport := Transport, config := Config}) ->
-    erlmcp_shm_listener:count(Transport, Ip, maps:get(rate_limit, Config, infinity)).
+    erlmcp_shm_listener:count(Transport, Ip, erlmcp_shm_transport_config:option(rate_limit, Config)).
 
 %%% The process
 
@@ -241,7 +221,7 @@ ended(State) ->
     {noreply, State}.
 
 room(#state{config = Config, peers = Peers}) ->
-    map_size(Peers) < maps:get(max_connections, Config, ?MAX_PEERS).
+    map_size(Peers) < erlmcp_shm_transport_config:option(max_connections, Config).
 
 joined(request) -> #peer{queue = none};
 joined({request, Id}) -> #peer{queue = none, id = Id};
@@ -266,7 +246,7 @@ offer(Queue, Size, #state{config = Config}) ->
     Bytes = atomics:add_get(Queue, 1, Size),
     Messages = atomics:add_get(Queue, 2, 1),
     Messages =:= 1 orelse
-        (Bytes =< maps:get(max_queue_bytes, Config, ?MAX_BYTES) andalso Messages =< ?MAX_MESSAGES).
+        (Bytes =< erlmcp_shm_transport_config:option(max_queue_bytes, Config) andalso Messages =< ?MAX_MESSAGES).
 
 drop(Pid, #state{type = Type, peers = Peers, dropped = Dropped} = State) ->
     #{Pid := #peer{queue = Queue} = Peer} = Peers,

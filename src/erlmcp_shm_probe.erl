@@ -36,7 +36,7 @@ parts(Type, #{url := Url} = Config) ->
     end;
 parts(Type, Config) ->
     Path = unicode:characters_to_binary(maps:get(path, Config, path(Type))),
-    {ok, maps:get(host, Config, "localhost"), maps:get(port, Config, 8080), Path}.
+    {ok, erlmcp_shm_transport_config:option(host, Config), erlmcp_shm_transport_config:option(port, Config), Path}.
 
 path(http) -> <<"/mcp">>;
 path(websocket) -> <<"/mcp/ws">>;

@@ -8,7 +8,7 @@
 %% standard input is at its end. A listener does not end because a peer went away.
 -module(erlmcp_shm_transport).
 
--export([module/1]).
+-export([module/1, send/2, call/3]).
 
 -export_type([type/0, info/0]).
 
@@ -38,3 +38,26 @@ module(stdio) -> erlmcp_shm_transport_stdio;
 module(http) -> erlmcp_shm_transport_http;
 module(websocket) -> erlmcp_shm_transport_ws;
 module(sse) -> erlmcp_shm_transport_sse.
+
+%% @private
+%% What a transport's process takes to send. That the process ends meanwhile is told by an exit: nobody knows whether it
+%% had sent anything.
+-spec send(pid(), iodata()) -> ok | {error, term()}.
+send(Pid, Data) ->
+    Message = iolist_to_binary(Data),
+    try
+        gen_server:call(Pid, {send, Message}, infinity)
+    catch
+        %% It had ended before.
+        exit:{noproc, _} -> {error, closed}
+    end.
+
+%% @private
+%% Anything else that it is asked, and what it comes to where there is no process any more.
+-spec call(pid(), Request :: term(), Gone) -> term() | Gone.
+call(Pid, Request, Gone) ->
+    try
+        gen_server:call(Pid, Request, infinity)
+    catch
+        exit:_ -> Gone
+    end.

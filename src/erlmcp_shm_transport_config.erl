@@ -6,7 +6,7 @@
 %% given stays away.
 -module(erlmcp_shm_transport_config).
 
--export([check/3]).
+-export([check/3, option/2]).
 
 -define(MAX_BYTES, (1 bsl 31)).
 %% The longest timer there is.
@@ -19,6 +19,21 @@ check(stdio, Config, Path) ->
     given(Config, keys(stdio), Path);
 check(Type, Config, Path) ->
     given(addressed(Type, Config, Path), keys(Type), Path).
+
+%% @doc An option of a transport, which may also have been started with what was never checked.
+-spec option(atom(), Config :: map()) -> term().
+option(Key, Config) ->
+    maps:get(Key, Config, default(Key)).
+
+%% Those that do not depend on the type.
+default(host) -> "localhost";
+default(port) -> 8080;
+default(allowed_origins) -> local;
+default(max_connections) -> 1024;
+default(rate_limit) -> infinity;
+default(session_timeout) -> 600000;
+default(max_message_bytes) -> 4194304;
+default(max_queue_bytes) -> 8388608.
 
 given(Map, Keys, Path) ->
     maps:filter(fun(_, Value) -> Value =/= undefined end, erlmcp_shm_check:table(Map, Keys, Path, Path)).
@@ -33,7 +48,7 @@ keys(http) ->
     [
         {method, {one_of, [post]}, post},
         %% After so long without a request a session is forgotten.
-        {session_timeout, {integer, 1, ?MAX_MS}, 600000}
+        {session_timeout, {integer, 1, ?MAX_MS}, default(session_timeout)}
     ] ++
         listener_keys("/mcp", [gzip, none], gzip) ++
         message_keys(false, {50, 32768, 5});
@@ -43,18 +58,18 @@ keys(sse) ->
 
 listener_keys(UrlPath, Compressions, Compression) ->
     [
-        {host, fun host/1, "localhost"},
+        {host, fun host/1, default(host)},
         %% 0: any that is free.
-        {port, {integer, 0, 65535}, 8080},
+        {port, {integer, 0, 65535}, default(port)},
         {path, fun url_path/1, UrlPath},
         {compression, {one_of, Compressions}, Compression},
         {tls, fun tls/2, false},
         {auth_token, {optional, fun text/1}, undefined},
         %% Of pages in browsers: `local' are those of this host.
-        {allowed_origins, fun origins/2, local},
-        {max_connections, {integer, 1, ?MANY}, 1024},
+        {allowed_origins, fun origins/2, default(allowed_origins)},
+        {max_connections, {integer, 1, ?MANY}, default(max_connections)},
         %% Messages a second, from one address.
-        {rate_limit, fun rate/1, infinity}
+        {rate_limit, fun rate/1, default(rate_limit)}
     ].
 
 message_keys(Batching, {Size, Bytes, Delay}) ->
@@ -67,9 +82,9 @@ message_keys(Batching, {Size, Bytes, Delay}) ->
                 {max_batch_delay_ms, {integer, 0, ?MAX_MS}, Delay}
             ]},
             #{}},
-        {max_message_bytes, {integer, 1, ?MAX_BYTES}, 4194304},
+        {max_message_bytes, {integer, 1, ?MAX_BYTES}, default(max_message_bytes)},
         %% What may wait for one peer before it counts as too slow.
-        {max_queue_bytes, {integer, 1, ?MAX_BYTES}, 8388608},
+        {max_queue_bytes, {integer, 1, ?MAX_BYTES}, default(max_queue_bytes)},
         %% `false': what comes in is the owner's to answer.
         {endpoint, boolean, true},
         {handler, {optional, fun handler/1}, undefined},

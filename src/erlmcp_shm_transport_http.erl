@@ -38,7 +38,7 @@ start_link(Config, Owner) ->
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
 send(Pid, Data) ->
-    erlmcp_shm_net:send(Pid, Data).
+    erlmcp_shm_transport:send(Pid, Data).
 
 -spec close(pid()) -> ok.
 close(Pid) ->
@@ -113,14 +113,25 @@ accepts(Req) ->
     end.
 
 %% A message that belongs to a session, begins one, or needs none.
-message(Text, {ok, #{<<"method">> := <<"initialize">>} = Message}, Req, #{transport := Transport, owner := Owner, config := Config} = Route) ->
+message(Text, {ok, #{<<"method">> := <<"initialize">>} = Message}, Req, Route) ->
+    case named(Message) of
+        modern -> checked(Text, Message, Req, Route);
+        _ -> begun(Text, Message, Req, Route)
+    end;
+message(Text, {ok, #{} = Message}, Req, Route) ->
+    checked(Text, Message, Req, Route);
+message(Text, _, Req, Route) ->
+    alone(#{}, Text, Req, Route).
+
+begun(Text, Message, Req, #{transport := Transport, owner := Owner, config := Config} = Route) ->
     case erlmcp_shm_http_session:start(Transport, Owner, Config) of
         {ok, Session, Id} ->
             in_session(Session, Message, Text, cowboy_req:set_resp_header(<<"mcp-session-id">>, Id, Req), Route);
         {error, _} ->
             refuse(503, -32603, <<"Too many connections">>, Req, Route)
-    end;
-message(Text, {ok, #{} = Message}, Req, Route) ->
+    end.
+
+checked(Text, Message, Req, Route) ->
     case erlmcp_shm_http_headers:check(Message, Req) of
         ok ->
             case is_modern(Message, Req) orelse session(Req, Route) of
@@ -131,17 +142,24 @@ message(Text, {ok, #{} = Message}, Req, Route) ->
             end;
         {error, Why} ->
             answer(refusal(maps:get(<<"id">>, Message, undefined), -32020, Why), 400, Req, Route)
-    end;
-message(Text, _, Req, Route) ->
-    alone(#{}, Text, Req, Route).
+    end.
 
 %% By what the body says, else by what the header does.
-is_modern(#{<<"params">> := #{<<"_meta">> := #{?META_VERSION := Version}}}, _) ->
-    not lists:member(Version, ?LEGACY);
-is_modern(_, Req) ->
-    case erlmcp_shm_http_headers:version(Req) of
-        undefined -> false;
-        Version -> not lists:member(Version, ?LEGACY)
+is_modern(Message, Req) ->
+    case named(Message) of
+        unnamed -> era(erlmcp_shm_http_headers:version(Req)) =:= modern;
+        Era -> Era =:= modern
+    end.
+
+named(#{<<"params">> := #{<<"_meta">> := #{?META_VERSION := Version}}}) -> era(Version);
+named(_) -> unnamed.
+
+era(undefined) ->
+    unnamed;
+era(Version) ->
+    case lists:member(Version, ?LEGACY) of
+        true -> legacy;
+        false -> modern
     end.
 
 refusal(Id, Code, Message) ->

@@ -29,7 +29,7 @@ start_link(Config, Owner) ->
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
 send(Pid, Data) ->
-    erlmcp_shm_net:send(Pid, Data).
+    erlmcp_shm_transport:send(Pid, Data).
 
 -spec close(pid()) -> ok.
 close(Pid) ->

@@ -15,8 +15,6 @@
 
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--define(MAX_MESSAGE, 4194304).
--define(MAX_QUEUE, 8388608).
 %% Queued bytes from which on no further message is read.
 -define(FULL, 1048576).
 -define(DRAIN_MS, 5000).
@@ -53,23 +51,16 @@ start(user, Args) -> gen_server:start_link({local, ?MODULE}, ?MODULE, Args, []);
 start(_, Args) -> gen_server:start_link(?MODULE, Args, []).
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
-%% That the process ends meanwhile is told by an exit: nobody knows whether it had sent anything.
 send(Pid, Data) ->
-    Message = iolist_to_binary(Data),
-    try
-        gen_server:call(Pid, {send, Message}, infinity)
-    catch
-        %% It had ended before.
-        exit:{noproc, _} -> {error, closed}
-    end.
+    erlmcp_shm_transport:send(Pid, Data).
 
 -spec close(pid()) -> ok.
 close(Pid) ->
-    call(Pid, close, ok).
+    erlmcp_shm_transport:call(Pid, close, ok).
 
 -spec get_info(pid()) -> erlmcp_shm_transport:info().
 get_info(Pid) ->
-    call(Pid, get_info, #{type => stdio, peers => 0, state => closed}).
+    erlmcp_shm_transport:call(Pid, get_info, #{type => stdio, peers => 0, state => closed}).
 
 %% Whether the transport answers, and the writer is not stuck.
 -spec probe(pid(), timeout()) -> {ok, float()} | {error, term()}.
@@ -81,13 +72,6 @@ probe(Pid, Timeout) ->
     catch
         exit:{timeout, _} -> {error, timeout};
         exit:_ -> {error, closed}
-    end.
-
-call(Pid, Request, Gone) ->
-    try
-        gen_server:call(Pid, Request, infinity)
-    catch
-        exit:_ -> Gone
     end.
 
 %%% The process
@@ -114,7 +98,7 @@ handle_call({send, _}, _, #state{closing = [_ | _]} = State) ->
 handle_call({send, _}, _, #state{eof = true} = State) ->
     {reply, {error, no_peer}, State};
 handle_call({send, Data}, From, #state{config = Config, queued = Queued, writing = Writing, sent = Sent} = State) ->
-    case Queued + Writing + byte_size(Data) > maps:get(max_queue_bytes, Config, ?MAX_QUEUE) of
+    case Queued + Writing + byte_size(Data) > erlmcp_shm_transport_config:option(max_queue_bytes, Config) of
         true when Queued + Writing > 0 ->
             {stop, {shutdown, slow_client}, {error, slow_client}, State};
         _ ->
@@ -150,7 +134,7 @@ handle_cast(_Message, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({line, Line}, #state{session = Session, config = Config} = State) ->
     Idle = State#state{reading = false},
-    Max = maps:get(max_message_bytes, Config, ?MAX_MESSAGE),
+    Max = erlmcp_shm_transport_config:option(max_message_bytes, Config),
     case trimmed(Line) of
         <<>> ->
             done(Idle);

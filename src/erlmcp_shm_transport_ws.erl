@@ -8,7 +8,6 @@
 
 -export([init/2, websocket_init/1, websocket_handle/2, websocket_info/2]).
 
--define(MAX_MESSAGE, 4194304).
 %% What is compressed can grow a thousandfold, and all of it is unpacked before anybody sees how much that is: such
 %% frames are bounded by what they might become.
 -define(MAX_COMPRESSED, 262144).
@@ -35,7 +34,7 @@ start_link(Config, Owner) ->
 
 -spec send(pid(), iodata()) -> ok | {error, term()}.
 send(Pid, Data) ->
-    erlmcp_shm_net:send(Pid, Data).
+    erlmcp_shm_transport:send(Pid, Data).
 
 -spec close(pid()) -> ok.
 close(Pid) ->
@@ -59,7 +58,7 @@ init(Req, #{transport := Transport, config := Config} = Route) ->
         true ->
             {Ip, _} = cowboy_req:peer(Req),
             Compress = maps:get(compression, Config, none) =:= permessage_deflate,
-            Max = maps:get(max_message_bytes, Config, ?MAX_MESSAGE),
+            Max = erlmcp_shm_transport_config:option(max_message_bytes, Config),
             Options = #{
                 compress => Compress,
                 idle_timeout => ?IDLE_MS,
@@ -109,7 +108,7 @@ websocket_init(#state{route = #{transport := Transport, owner := Owner, config :
 websocket_handle({text, Text}, #state{ip = Ip, route = #{config := Config} = Route, session = Session} = State) when
     Session =/= undefined
 ->
-    case {erlmcp_shm_net:within_rate(Ip, Route), byte_size(Text) =< maps:get(max_message_bytes, Config, ?MAX_MESSAGE)} of
+    case {erlmcp_shm_net:within_rate(Ip, Route), byte_size(Text) =< erlmcp_shm_transport_config:option(max_message_bytes, Config)} of
         {true, true} ->
             {Out, New} = erlmcp_shm_session:received(Text, Session),
             {frames(Out), State#state{session = New}};
