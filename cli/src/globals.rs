@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::key::Key;
 use crate::output::Failure;
+use crate::snapshot::Watched;
 
 /// The options of every subcommand.
 #[derive(Args)]
@@ -42,11 +43,9 @@ impl Globals {
         }
     }
 
-    /// For who watches the path for long, whether or not there is a file by now. The watcher notices that
-    /// one took the place of another, and unmaps what is no longer used.
-    pub fn watched(&self) -> Result<Reader, Failure> {
-        let options = self.options().watcher(true).allow_absent(true);
-        Ok(options.open(&self.path)?)
+    /// For who watches the path for long, whether or not there is a file by now.
+    pub fn watched(&self) -> Result<Watched, Failure> {
+        Ok(Watched::new(&self.path, self.options())?)
     }
 
     /// Opens the store.

@@ -10,12 +10,14 @@ mod keys;
 mod rate;
 mod scrape;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 pub use history::Changed;
 pub use keys::{By, Keys, Order, Row};
 pub use scrape::{Scraper, Tiers, http_url};
 
-use erlmcp_shm_reader::{Liveness, ReadError, Reader, StoreStats, Verdict};
+use erlmcp_shm_reader::{Liveness, Options, ReadError, Reader, StoreStats, Verdict};
 use history::History;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -129,13 +131,43 @@ impl Counters {
     }
 }
 
-/// Stats and signs of life of the store that is at the path now. What a reader has mapped stays readable
-/// when its file is gone, but is not what is there.
-pub fn look(reader: &Reader) -> Result<(StoreStats, Liveness), ReadError> {
-    if !exists(reader.path()) {
-        return Err(ReadError::NotFound);
+/// A path that is watched, whether or not there is a store.
+#[derive(Clone)]
+pub struct Watched {
+    reader: Reader,
+    /// How another look at the file would be taken.
+    options: Options,
+}
+
+impl Watched {
+    /// The reader's watcher notices that one store took the place of another, and unmaps what is no longer
+    /// used.
+    pub fn new(path: &Path, options: Options) -> Result<Self, ReadError> {
+        let reader = options
+            .clone()
+            .watcher(true)
+            .allow_absent(true)
+            .open(path)?;
+        Ok(Self { reader, options })
     }
-    Ok((reader.stats()?, reader.liveness()))
+
+    pub fn path(&self) -> &Path {
+        self.reader.path()
+    }
+
+    /// Stats and signs of life of the store that is at the path now. What a reader has mapped stays
+    /// readable when its file is gone, but is not what is there.
+    pub fn look(&self) -> Result<(StoreStats, Liveness), ReadError> {
+        if !exists(self.path()) {
+            return Err(ReadError::NotFound);
+        }
+        let (stats, liveness) = (self.reader.stats()?, self.reader.liveness());
+        if liveness.verdict() != Verdict::Alive {
+            // Is it still that file, and not something which no reader takes for a store?
+            self.options.clone().pread(true).open(self.path())?;
+        }
+        Ok((stats, liveness))
+    }
 }
 
 /// Whether there is something at the path.
@@ -161,9 +193,17 @@ struct Walk {
     again: Instant,
 }
 
+impl Walk {
+    /// Not before its time, and only if there is something new.
+    fn is_over(&self, counters: &Counters, now: Instant) -> bool {
+        let same = (self.version, self.store_id) == (counters.version, counters.store_id);
+        now >= self.again && !same
+    }
+}
+
 /// Takes one sample after the other.
 pub struct Sampler {
-    reader: Reader,
+    store: Watched,
     /// Rates are of this long at least, however often somebody asks.
     span: Duration,
     last: Option<Noted>,
@@ -178,9 +218,9 @@ pub struct Sampler {
 
 impl Sampler {
     /// For samples at this interval, and others between them. Of the keys, the first `limit` are kept.
-    pub fn new(reader: Reader, order: Order, limit: usize, interval: Duration) -> Self {
+    pub fn new(store: Watched, order: Order, limit: usize, interval: Duration) -> Self {
         Self {
-            reader,
+            store,
             // Sleeps are not exact.
             span: interval * 9 / 10,
             last: None,
@@ -197,7 +237,7 @@ impl Sampler {
     /// Figures as they are now, to be compared with those of later. The keys are let alone.
     pub fn note(&mut self) -> Result<Figures, ReadError> {
         let now = Instant::now();
-        let looked = look(&self.reader);
+        let looked = self.store.look();
         if looked.is_err() {
             // Another store may be there next, or the same one again: nothing is compared across the gap.
             self.last = None;
@@ -272,14 +312,14 @@ impl Sampler {
 
     /// A store that does not change is walked once.
     fn walk_if_due(&mut self, counters: &Counters, now: Instant) {
-        let due = self.walk.as_ref().is_none_or(|last| {
-            now >= last.again
-                && (counters.version, counters.store_id) != (last.version, last.store_id)
-        });
+        let due = self
+            .walk
+            .as_ref()
+            .is_none_or(|last| last.is_over(counters, now));
         if !due {
             return;
         }
-        let Ok(view) = self.reader.view() else {
+        let Ok(view) = self.store.reader.view() else {
             return;
         };
         let keys = self.survey.keys(&view, self.order, self.limit, now);

@@ -7,6 +7,8 @@
 mod app;
 mod once;
 mod screen;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use crate::globals::Globals;
@@ -60,15 +62,15 @@ impl Top {
             by: self.sort,
             reversed: false,
         };
-        let reader = globals.watched()?;
+        let store = globals.watched()?;
         if self.once || globals.json {
-            let sampler = Sampler::new(reader, order, once::KEYS, self.interval);
+            let sampler = Sampler::new(store, order, once::KEYS, self.interval);
             return once::run(self, globals, sampler);
         }
         if !stdout().is_terminal() {
             return Err(Failure::Client("stdout is no terminal: add --once".into()));
         }
-        let sampler = Sampler::new(reader, order, KEYS, self.interval);
+        let sampler = Sampler::new(store, order, KEYS, self.interval);
         let app = App::new(&globals.path, order, no_color());
         match self.live(sampler, app) {
             Ok(None) => Ok(Answer::Yes),

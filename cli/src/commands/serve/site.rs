@@ -1,10 +1,9 @@
 //! What is answered to whom.
 
 use super::page;
-use crate::snapshot::{By, Order, Sampler, look};
+use crate::snapshot::{By, Order, Sampler, Watched};
 use bytes::Bytes;
 use erlmcp_shm_client::metrics::{ShmFigures, shm_prometheus};
-use erlmcp_shm_reader::Reader;
 use http_body_util::Full;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
@@ -35,17 +34,17 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
                       frame-ancestors 'none'";
 
 pub struct Site {
-    reader: Reader,
+    store: Watched,
     sampler: Mutex<Sampler>,
     /// Beside addresses and localhost.
     hosts: Vec<String>,
 }
 
 impl Site {
-    pub fn new(reader: Reader, interval: Duration, hosts: Vec<String>) -> Self {
-        let sampler = Sampler::new(reader.clone(), ORDERS[0].1, KEYS, interval);
+    pub fn new(store: Watched, interval: Duration, hosts: Vec<String>) -> Self {
+        let sampler = Sampler::new(store.clone(), ORDERS[0].1, KEYS, interval);
         Self {
-            reader,
+            store,
             sampler: Mutex::new(sampler),
             hosts,
         }
@@ -109,7 +108,9 @@ impl Site {
 
     /// A store that is not there is an answer too: a scraper shall note that, and not that we are gone.
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let figures = look(&self.reader)
+        let figures = self
+            .store
+            .look()
             .map(|(stats, liveness)| ShmFigures::new(&stats, liveness.heartbeat_age));
         of_type(
             StatusCode::OK,
@@ -132,7 +133,7 @@ impl Site {
             Err(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let names = ORDERS.map(|(name, _)| name);
-        let page = page::page(self.reader.path(), &snapshot, sort, &names);
+        let page = page::page(self.store.path(), &snapshot, sort, &names);
         of_type(status, "text/html; charset=utf-8", page)
     }
 }

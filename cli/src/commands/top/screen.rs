@@ -1,5 +1,7 @@
 //! The terminal while it is ours, and as it was when it no longer is, however that comes about.
 
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::execute;
 use ratatui::{DefaultTerminal, Frame};
 use std::io;
 use std::process;
@@ -17,6 +19,7 @@ impl Screen {
         HOOK.call_once(|| {
             let tell = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
+                show_cursor();
                 tell(panic);
                 process::exit(101);
             }));
@@ -38,5 +41,11 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         ratatui::restore();
+        show_cursor();
     }
+}
+
+/// Ratatui hides it, and gives the rest back. If the terminal is gone there is nothing to show it on.
+fn show_cursor() {
+    let _ = execute!(io::stdout(), Show);
 }
