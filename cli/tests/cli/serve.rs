@@ -123,7 +123,7 @@ fn the_page() {
     let newest = server.get("/?sort=newest").1;
     assert!(place(&newest, "tool") < place(&newest, "file:///a"));
     // What is no order is none.
-    let largest = server.get("/?sort=<script>").1;
+    let largest = server.get("/?sort=%3Cscript%3E").1;
     assert!(place(&largest, "file:///a") < place(&largest, "tool"));
     assert!(!largest.contains("<script"));
     let (head, style) = server.get("/style.css");
