@@ -52,11 +52,11 @@ pub fn facts(snapshot: Option<&Snapshot>, tiers: Option<&Result<Tiers, String>>)
 fn trouble(error: ReadError) -> Fact {
     match error {
         ReadError::NotFound => fact(
-            "writer",
+            "store",
             "there is no file at the path; waiting for one",
             Tone::Warning,
         ),
-        error => fact("writer", explained(error), Tone::Bad),
+        error => fact("store", explained(error), Tone::Bad),
     }
 }
 

@@ -58,7 +58,7 @@ fn keys(page: &mut String, snapshot: &Snapshot, sort: &str, sorts: &[&str]) {
     if keys.unreadable > 0 {
         push(
             page,
-            format_args!("<p class=\"bad\">damaged: {}</p>\n", keys.unreadable),
+            format_args!("<p class=\"bad\">unreadable: {}</p>\n", keys.unreadable),
         );
     }
     page.push_str("<nav>sorted by");

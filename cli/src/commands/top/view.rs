@@ -58,7 +58,7 @@ fn footer_text(app: &App, width: u16) -> String {
         );
         let unreadable = match keys.unreadable {
             0 => String::new(),
-            n => format!(", {n} damaged"),
+            n => format!(", {n} unreadable"),
         };
         text = format!("{text}  {shown}{unreadable}");
     }
