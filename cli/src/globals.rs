@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::key::Key;
 use crate::output::Failure;
+use crate::snapshot::Watched;
 
 /// The options of every subcommand.
 #[derive(Args)]
@@ -40,6 +41,11 @@ impl Globals {
             Some(uid) => options.trust_owner(uid),
             None => options,
         }
+    }
+
+    /// For who watches the path for long, whether or not there is a file by now.
+    pub fn watched(&self) -> Result<Watched, Failure> {
+        Ok(Watched::new(&self.path, self.options())?)
     }
 
     /// Opens the store.

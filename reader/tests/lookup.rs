@@ -67,6 +67,44 @@ fn the_newest_value_counts_and_a_deleted_key_is_absent() {
 }
 
 #[test]
+fn publishes_of_a_key_are_counted() {
+    let mut image = Image::new(1 << 20, 64);
+    for value in [b"1", b"2", b"3"] {
+        image.put(Kind::Resource, b"k", value, b"{}");
+    }
+    image.put(Kind::ToolSchema, b"k", b"x", b"{}");
+    image.put(Kind::Resource, b"gone", b"x", b"{}");
+    image.delete(Kind::Resource, b"gone");
+    both(&image, |shm, _| {
+        let view = shm.view().unwrap();
+        let publishes = |kind, key: &[u8]| view.publishes(kind, key).unwrap();
+        assert_eq!(publishes(Kind::Resource, b"k"), Some(3));
+        assert_eq!(publishes(Kind::ToolSchema, b"k"), Some(1));
+        assert_eq!(publishes(Kind::Resource, b"gone"), Some(2));
+        assert_eq!(publishes(Kind::Prompt, b"k"), None);
+        assert_eq!(publishes(Kind::Resource, &[b'k'; 1 << 17]), None);
+    });
+}
+
+#[test]
+fn a_check_says_how_far_it_is() {
+    let mut image = Image::new(1 << 20, 4096);
+    for n in 0..90u8 {
+        image.put(Kind::Resource, &[n], &[n; 8000], b"{}");
+    }
+    both(&image, |shm, _| {
+        let mut told = vec![];
+        let view = shm.view().unwrap();
+        let found = view.verify_with(|done, of| told.push((done, of))).unwrap();
+        assert!(found.is_sound());
+        assert!(told.len() > 2 && told.is_sorted(), "{told:?}");
+        let slots = 2 * 4096 * 64;
+        assert_eq!(told.last().unwrap().1, slots + found.log_bytes);
+        assert!(told.iter().all(|(done, of)| done <= of), "{told:?}");
+    });
+}
+
+#[test]
 fn any_bytes_are_keys_and_every_length_of_value_works() {
     let mut image = Image::new(32 << 20, 1024);
     let keys: Vec<Vec<u8>> = [

@@ -6,7 +6,12 @@ mod get;
 mod list;
 mod open;
 mod pipes;
+mod progress;
+#[path = "../support/pty.rs"]
+mod pty;
+mod serve;
 mod stat;
 mod store;
+mod top;
 mod verify;
 mod watch;
