@@ -54,7 +54,9 @@ listener_keys(UrlPath, Compressions, Compression) ->
         {allowed_origins, fun origins/2, local},
         {max_connections, {integer, 1, ?MANY}, 1024},
         %% Messages a second, from one address.
-        {rate_limit, fun rate/1, infinity}
+        {rate_limit, fun rate/1, infinity},
+        %% Of the figures for Prometheus.
+        {metrics_path, fun metrics_path/1, "/metrics"}
     ].
 
 message_keys(Batching, {Size, Bytes, Delay}) ->
@@ -160,6 +162,9 @@ url_path(UrlPath) ->
         {ok, [$/ | _]} = Ok -> Ok;
         _ -> error
     end.
+
+metrics_path(false) -> {ok, false};
+metrics_path(UrlPath) -> url_path(UrlPath).
 
 tls(false, _Path) -> false;
 tls(Tls, Path) -> given(Tls, tls_keys(), Path).
