@@ -6,7 +6,7 @@
 %% given stays away.
 -module(erlmcp_shm_transport_config).
 
--export([check/3]).
+-export([check/3, tables/0]).
 
 -define(MAX_BYTES, (1 bsl 31)).
 %% The longest timer there is.
@@ -19,6 +19,11 @@ check(stdio, Config, Path) ->
     given(Config, keys(stdio), Path);
 check(Type, Config, Path) ->
     given(addressed(Type, Config, Path), keys(Type), Path).
+
+%% @doc All there is. (A `url' is none of these: it becomes three of them.)
+-spec tables() -> [{Name :: atom(), [erlmcp_shm_check:row()]}].
+tables() ->
+    [{tls, tls_keys()} | [{Type, keys(Type)} || Type <- [websocket, http, sse, stdio]]].
 
 given(Map, Keys, Path) ->
     maps:filter(fun(_, Value) -> Value =/= undefined end, erlmcp_shm_check:table(Map, Keys, Path, Path)).
