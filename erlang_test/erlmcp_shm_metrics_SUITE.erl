@@ -109,7 +109,8 @@ nothing_runs(_Config) ->
         ?F:metrics()
     ),
     ?assertMatch({match, _}, re:run(?M:prometheus(), "latency_seconds{quantile=\"0.5\"} NaN\n")),
-    ?assertEqual(nomatch, re:run(?M:prometheus(), "shm_")).
+    ?assertMatch({match, _}, re:run(?M:prometheus(), "_shm_up 0\n")),
+    ?assertEqual(nomatch, re:run(?M:prometheus(), "shm_(?!up)")).
 
 every_key(Config) ->
     Peer = start(Config),
@@ -225,7 +226,7 @@ specified_names(_Config) ->
     Specified = [
         {gauge, "cache_hit_rate cache_miss_rate sona_compliance_ratio transport_health circuit_breaker_state"},
         {gauge, "active_connections failover_success_ratio shm_size_bytes shm_entries shm_fragmentation_ratio"},
-        {gauge, "shm_fill_ratio shm_generation shm_heartbeat_age_seconds"},
+        {gauge, "shm_up shm_fill_ratio shm_generation shm_heartbeat_age_seconds"},
         {counter, "failover_total shm_puts_total shm_deletes_total shm_rollovers_total"},
         {summary, "latency_seconds"}
     ],
@@ -265,6 +266,7 @@ text(Config) ->
             "transport_health{transport=\"stdio\"} 1",
             "circuit_breaker_state{transport=\"stdio\"} 0",
             "active_connections 1",
+            "shm_up 1",
             "shm_size_bytes 1048576",
             "shm_entries 1",
             "shm_puts_total 1",

@@ -225,6 +225,7 @@ table() ->
             by_type(fun lists:max/1, fun(#{status := Status}) -> health(Status) end)},
         {<<"circuit_breaker_state">>, gauge, <<"0 closed, 1 half-open, 2 open.">>,
             by_type(fun lists:min/1, fun breaker/1)},
+        {<<"shm_up">>, gauge, <<"1 if there is shared memory to read, 0 if not.">>, fun shm_up/1},
         {<<"shm_size_bytes">>, gauge, <<"Size of the shared memory file.">>, shm(shm_size_bytes)},
         {<<"shm_entries">>, gauge, <<"Live entries in shared memory.">>, shm(shm_entries)},
         {<<"shm_fragmentation_ratio">>, gauge, <<"Dead bytes over all bytes of records.">>, shm(shm_fragmentation)},
@@ -247,6 +248,9 @@ compliance(#{clients := #{compliance := Share}}) ->
 
 metric(Key) ->
     fun(#{metrics := Metrics}) -> [{<<>>, [], maps:get(Key, Metrics)}] end.
+
+shm_up(#{shm := Shm}) when map_size(Shm) =:= 0 -> [{<<>>, [], 0}];
+shm_up(_) -> [{<<>>, [], 1}].
 
 shm(Key) ->
     fun

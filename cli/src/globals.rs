@@ -42,6 +42,13 @@ impl Globals {
         }
     }
 
+    /// For who watches the path for long, whether or not there is a file by now. The watcher notices that
+    /// one took the place of another, and unmaps what is no longer used.
+    pub fn watched(&self) -> Result<Reader, Failure> {
+        let options = self.options().watcher(true).allow_absent(true);
+        Ok(options.open(&self.path)?)
+    }
+
     /// Opens the store.
     pub fn open(&self) -> Result<Reader, Failure> {
         Ok(self.options().open(&self.path)?)

@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod facts;
 mod globals;
 mod key;
 mod output;
+mod progress;
+mod snapshot;
 
 use clap::Parser;
 use globals::Globals;
@@ -29,7 +32,10 @@ Exit codes: 0 found; 1 not found, or damaged; 2 wrong usage, or a store that can
 Data goes to stdout as it is, everything else to stderr.";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if let Some(file) = cli.command.file() {
+        cli.globals.path = file.to_owned();
+    }
     match cli.command.run(&cli.globals) {
         Ok(answer) => answer.into(),
         Err(failure) => {

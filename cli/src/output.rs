@@ -131,3 +131,61 @@ pub fn embedded(json: &[u8]) -> Option<Box<RawValue>> {
     let text = str::from_utf8(json).ok()?;
     RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
 }
+
+/// Bytes with a unit that leaves few digits.
+pub fn scaled(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["bytes", "KiB", "MiB"] {
+        if value < 1024.0 {
+            return match unit {
+                "bytes" => format!("{bytes} bytes"),
+                _ => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} GiB")
+}
+
+/// A number with its thousands apart.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn scales_bytes() {
+        let cases = [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (10 << 20, "10.0 MiB"),
+            (3 << 40, "3072.0 GiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(super::scaled(bytes), text);
+        }
+    }
+
+    #[test]
+    fn groups_thousands() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1234567, "1,234,567"),
+        ];
+        for (n, text) in cases {
+            assert_eq!(super::grouped(n), text);
+        }
+    }
+}

@@ -31,6 +31,7 @@ mod tests;
 
 pub use counts::{Counts, CountsReport, ShmFigures, TransportStatus};
 pub use names::{METRICS, Metric, MetricKind};
+pub use prometheus::shm_prometheus;
 
 use crate::config::TransportKind;
 use crate::score::Health;

@@ -63,6 +63,25 @@ impl PreadFile {
         kind: Kind,
         key: &[u8],
     ) -> Result<Option<(SlotValue, Vec<u8>)>, ReadError> {
+        let found = self.find_slot(hash, kind, key)?;
+        Ok(found.map(|(_, value, record)| (value, record)))
+    }
+
+    /// The sequence of the key's slot.
+    pub fn sequence(&self, hash: u64, kind: Kind, key: &[u8]) -> Result<Option<u64>, ReadError> {
+        let Some((position, ..)) = self.find_slot(hash, kind, key)? else {
+            return Ok(None);
+        };
+        let sequence = self.word(slot_offset(position) as usize)?;
+        Ok(Some(sequence))
+    }
+
+    fn find_slot(
+        &self,
+        hash: u64,
+        kind: Kind,
+        key: &[u8],
+    ) -> Result<Option<(usize, SlotValue, Vec<u8>)>, ReadError> {
         let slots = self.header.slot_count as usize;
         let home = hash as usize & (slots - 1);
         let mut group = [0; SLOT_SIZE * GROUP];
@@ -78,7 +97,7 @@ impl PreadFile {
                 0 => return Ok(None),
                 found if found == hash => match self.entry(position)? {
                     Some((value, record)) if value.kind == kind && key_of(&record) == key => {
-                        return Ok(Some((value, record)));
+                        return Ok(Some((position, value, record)));
                     }
                     _ => {}
                 },

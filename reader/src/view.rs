@@ -93,6 +93,24 @@ impl View {
         self.pinned().lookup_many(keys)
     }
 
+    /// How often the key was published in this generation, deletes included; being copied out of the
+    /// generation before counts as once. `None` if the key was not in this generation at any time.
+    ///
+    /// Who asks from time to time knows how often an entry changes, whatever was missed between.
+    ///
+    /// ```
+    /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
+    /// # let store = support::doc_store();
+    /// use erlmcp_shm_reader::{Kind, Reader};
+    /// let view = Reader::open(store.path())?.view()?;
+    /// assert_eq!(view.publishes(Kind::ToolSchema, "search")?, Some(1));
+    /// assert_eq!(view.publishes(Kind::ToolSchema, "no such tool")?, None);
+    /// # Ok::<(), erlmcp_shm_reader::ReadError>(())
+    /// ```
+    pub fn publishes(&self, kind: Kind, key: impl AsRef<[u8]>) -> Result<Option<u64>, ReadError> {
+        self.pinned().publishes(kind, key.as_ref())
+    }
+
     /// Every live entry, in no particular order.
     ///
     /// It is no snapshot: what is published or deleted meanwhile may be met or not. An entry that
@@ -185,7 +203,25 @@ impl View {
 
     /// Checks every record and slot of this generation: see [`Verification`].
     pub fn verify(&self) -> Result<Verification, ReadError> {
-        crate::verify::verify(self.pinned())
+        self.verify_with(|_, _| {})
+    }
+
+    /// The same, which says now and then how many bytes it has walked, and of how many. (The number of
+    /// all is final once the index has been walked for the first time.)
+    ///
+    /// ```
+    /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
+    /// # let store = support::doc_store();
+    /// # let shm = erlmcp_shm_reader::Reader::open(store.path())?;
+    /// let found = shm.view()?.verify_with(|done, of| eprintln!("{done} of {of} bytes"))?;
+    /// assert!(found.is_sound());
+    /// # Ok::<(), erlmcp_shm_reader::ReadError>(())
+    /// ```
+    pub fn verify_with(
+        &self,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Verification, ReadError> {
+        crate::verify::verify(self.pinned(), &mut progress)
     }
 }
 

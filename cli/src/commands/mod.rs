@@ -4,13 +4,16 @@ mod ask;
 mod bench;
 mod get;
 mod list;
+mod serve;
 mod stat;
+mod top;
 mod verify;
 mod watch;
 
 use crate::globals::Globals;
 use crate::output::{Answer, Failure};
 use clap::Subcommand;
+use std::path::Path;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -29,6 +32,10 @@ pub enum Command {
     Watch(watch::Watch),
     /// Measures what lookups in this store cost
     Bench(bench::Bench),
+    /// Shows the store live: figures, rates, the writer, and the keys in the order you like
+    Top(top::Top),
+    /// Serves figures for Prometheus and a page for people, over HTTP
+    Serve(serve::Serve),
     /// Reads a resource through the client: from shared memory, or else from the server
     Read(ask::Read),
     /// Lists the tools that the client sees: a line each, name and description
@@ -42,6 +49,15 @@ pub enum Command {
 }
 
 impl Command {
+    /// The store's file, where a subcommand takes it as an argument too.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Command::Top(top) => top.file.as_deref(),
+            Command::Serve(serve) => serve.file.as_deref(),
+            _ => None,
+        }
+    }
+
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
         match self {
             Command::Stat(stat) => stat.run(globals),
@@ -50,6 +66,8 @@ impl Command {
             Command::Verify(verify) => verify.run(globals),
             Command::Watch(watch) => watch.run(globals),
             Command::Bench(bench) => bench.run(globals),
+            Command::Top(top) => top.run(globals),
+            Command::Serve(serve) => serve.run(globals),
             Command::Read(read) => read.run(globals),
             Command::Tools(tools) => tools.run(globals),
             Command::Call(call) => call.run(globals),

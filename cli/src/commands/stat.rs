@@ -2,7 +2,7 @@
 
 use crate::globals::Globals;
 use crate::key::hex;
-use crate::output::{Answer, Failure, Output, shown};
+use crate::output::{Answer, Failure, Output, scaled, shown};
 use clap::Args;
 use erlmcp_shm_reader::{Liveness, State, StoreStats};
 use serde::Serialize;
@@ -178,37 +178,5 @@ fn state_name(state: State) -> &'static str {
         State::Live => "live",
         State::Superseded => "superseded",
         State::Closed => "closed",
-    }
-}
-
-/// Bytes with a unit that leaves few digits.
-fn scaled(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["bytes", "KiB", "MiB"] {
-        if value < 1024.0 {
-            return match unit {
-                "bytes" => format!("{bytes} bytes"),
-                _ => format!("{value:.1} {unit}"),
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} GiB")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn scales_bytes() {
-        let cases = [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
-            (10 << 20, "10.0 MiB"),
-            (3 << 40, "3072.0 GiB"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(super::scaled(bytes), text);
-        }
     }
 }

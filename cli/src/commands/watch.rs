@@ -7,13 +7,12 @@
 use crate::globals::{Filter, Globals};
 use crate::key::{JsonKey, escaped};
 use crate::output::{Answer, Failure, Output, explained, say, shown};
+use crate::snapshot::exists;
 use clap::Args;
 use erlmcp_shm_reader::{Kind, ReadError, Reader, Verdict, View};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::ErrorKind;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How soon a writer that dies without a word is noticed.
@@ -220,10 +219,6 @@ impl Writer {
             Err(error) => Writer::Unreadable(error),
         }
     }
-}
-
-fn exists(path: &Path) -> bool {
-    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 impl fmt::Display for Writer {

@@ -65,6 +65,7 @@ pub const METRICS: &[Metric] = &[
     metric!(Gauge "active_connections", [], "Connections that stand."),
     metric!(Gauge "transport_health", ["transport"], "1 healthy, 0.5 degraded, 0 unhealthy."),
     metric!(Gauge "circuit_breaker_state", ["transport"], "0 closed, 1 half-open, 2 open."),
+    metric!(Gauge "shm_up", [], "1 if there is shared memory to read, 0 if not."),
     metric!(Gauge "shm_size_bytes", [], "Size of the shared memory file."),
     metric!(Gauge "shm_entries", [], "Live entries in shared memory."),
     metric!(Gauge "shm_fragmentation_ratio", [], "Dead bytes over all bytes of records."),

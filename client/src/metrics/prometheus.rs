@@ -12,25 +12,10 @@ impl Metrics {
     /// For a scraper: the metrics of [`METRICS`], but for those of which nothing is known (of shared memory where there
     /// is no store, of transports where none is configured).
     pub fn prometheus(&self) -> String {
-        let mut text = String::new();
-        for metric in METRICS {
-            let samples = self.samples(metric.name.trim_start_matches("erlmcp_claude_flow_"));
-            if samples.is_empty() {
-                continue;
-            }
-            let (name, kind) = (metric.name, metric.kind.name());
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
-            for (rest, value) in samples {
-                let _ = writeln!(text, "{name}{rest} {value}");
-            }
-        }
-        text
+        text(|name| self.samples(name))
     }
 
     fn samples(&self, name: &str) -> Vec<Sample> {
-        let shm = |value: fn(&ShmFigures) -> u64| plain(self.shm.as_ref().map(value));
-        let shm_ratio = |value: fn(&ShmFigures) -> f64| plain(self.shm.as_ref().map(value));
         match name {
             "cache_hit_rate" => vec![
                 labelled("cache", "l1", self.cache_hit_rate_l1),
@@ -53,19 +38,8 @@ impl Metrics {
                 BreakerState::HalfOpen => 1.0,
                 BreakerState::Open => 2.0,
             }),
-            "shm_size_bytes" => shm(|shm| shm.size_bytes),
-            "shm_entries" => shm(|shm| shm.entries),
-            "shm_fragmentation_ratio" => shm_ratio(|shm| shm.fragmentation),
-            "shm_fill_ratio" => shm_ratio(|shm| shm.fill),
-            "shm_generation" => shm(|shm| shm.generation),
-            "shm_heartbeat_age_seconds" => {
-                let age = self.shm.as_ref().and_then(|shm| shm.heartbeat_age);
-                plain(age.map(|age| age.as_secs_f64()))
-            }
-            "shm_puts_total" => shm(|shm| shm.puts),
-            "shm_deletes_total" => shm(|shm| shm.deletes),
-            "shm_rollovers_total" => shm(|shm| shm.rollovers),
-            name => unreachable!("{name} is listed and has no value"),
+            name => shm_samples(self.shm.as_ref(), name)
+                .unwrap_or_else(|| unreachable!("{name} is listed and has no value")),
         }
     }
 
@@ -82,6 +56,56 @@ impl Metrics {
             _ => seconds(ns),
         }
     }
+}
+
+/// For a scraper, of shared memory alone: what who reads a file can tell of it. Without figures, that there
+/// are none.
+///
+/// ```
+/// use erlmcp_shm_client::metrics::shm_prometheus;
+/// assert!(shm_prometheus(None).ends_with("\nerlmcp_claude_flow_shm_up 0\n"));
+/// ```
+pub fn shm_prometheus(shm: Option<&ShmFigures>) -> String {
+    text(|name| shm_samples(shm, name).unwrap_or_default())
+}
+
+fn text(samples: impl Fn(&str) -> Vec<Sample>) -> String {
+    let mut text = String::new();
+    for metric in METRICS {
+        let samples = samples(metric.name.trim_start_matches("erlmcp_claude_flow_"));
+        if samples.is_empty() {
+            continue;
+        }
+        let (name, kind) = (metric.name, metric.kind.name());
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
+        for (rest, value) in samples {
+            let _ = writeln!(text, "{name}{rest} {value}");
+        }
+    }
+    text
+}
+
+/// `None` if the metric is not one of shared memory.
+fn shm_samples(shm: Option<&ShmFigures>, name: &str) -> Option<Vec<Sample>> {
+    let count = |value: fn(&ShmFigures) -> u64| plain(shm.map(value));
+    let ratio = |value: fn(&ShmFigures) -> f64| plain(shm.map(value));
+    Some(match name {
+        "shm_up" => plain(Some(u8::from(shm.is_some()))),
+        "shm_size_bytes" => count(|shm| shm.size_bytes),
+        "shm_entries" => count(|shm| shm.entries),
+        "shm_fragmentation_ratio" => ratio(|shm| shm.fragmentation),
+        "shm_fill_ratio" => ratio(|shm| shm.fill),
+        "shm_generation" => count(|shm| shm.generation),
+        "shm_heartbeat_age_seconds" => {
+            let age = shm.and_then(|shm| shm.heartbeat_age);
+            plain(age.map(|age| age.as_secs_f64()))
+        }
+        "shm_puts_total" => count(|shm| shm.puts),
+        "shm_deletes_total" => count(|shm| shm.deletes),
+        "shm_rollovers_total" => count(|shm| shm.rollovers),
+        _ => return None,
+    })
 }
 
 fn seconds(ns: u64) -> f64 {

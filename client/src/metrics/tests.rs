@@ -248,6 +248,7 @@ fn the_text_is_written_as_specified() {
         r#"circuit_breaker_state{transport="websocket"} 2"#,
         r#"circuit_breaker_state{transport="http"} 1"#,
         r#"circuit_breaker_state{transport="stdio"} 0"#,
+        "shm_up 1",
         "shm_size_bytes 10485760",
         "shm_entries 7",
         "shm_fragmentation_ratio 0.25",
@@ -313,7 +314,9 @@ fn the_text_has_the_listed_metrics_and_leaves_out_what_is_not_known() {
 
     let bare = Metrics::new(&Counts::new(&latency)).prometheus();
     let unknown = |name: &str| {
-        name.contains("_shm_") || name.contains("transport_") || name.contains("breaker_")
+        (name.contains("_shm_") && !name.ends_with("_shm_up"))
+            || name.contains("transport_")
+            || name.contains("breaker_")
     };
     let names: Vec<_> = families(&bare).into_iter().map(|family| family.0).collect();
     let known = METRICS
@@ -321,6 +324,19 @@ fn the_text_has_the_listed_metrics_and_leaves_out_what_is_not_known() {
         .map(|metric| metric.name)
         .filter(|name| !unknown(name));
     assert_eq!(names, known.collect::<Vec<_>>());
+}
+
+/// Who reads the file alone says of it what a client says.
+#[test]
+fn of_shared_memory_alone_the_text_is_a_part_of_the_whole() {
+    let latency = mix();
+    let (busy, bare) = (busy(&latency), Counts::new(&latency));
+    for counts in [&busy, &bare] {
+        let whole = Metrics::new(counts).prometheus();
+        let (_, shared) = whole.split_once("# HELP erlmcp_claude_flow_shm_").unwrap();
+        let shared = format!("# HELP erlmcp_claude_flow_shm_{shared}");
+        assert_eq!(shm_prometheus(counts.shm.as_ref()), shared);
+    }
 }
 
 /// What `promtool check metrics` says to a text; `None` where there is no promtool.
@@ -348,7 +364,9 @@ fn promtool(text: &str) -> Option<Result<(), String>> {
 fn promtool_has_nothing_to_say_against_it() {
     let (full, empty) = (mix(), histogram(&[]));
     let texts = [busy(&full), Counts::new(&full), Counts::new(&empty)];
-    for text in texts.map(|counts| Metrics::new(&counts).prometheus()) {
+    let shared = [busy(&full).shm, None].map(|shm| shm_prometheus(shm.as_ref()));
+    let whole = texts.map(|counts| Metrics::new(&counts).prometheus());
+    for text in whole.into_iter().chain(shared) {
         match promtool(&text) {
             Some(verdict) => assert_eq!(verdict, Ok(()), "{text}"),
             None => {

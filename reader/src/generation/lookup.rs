@@ -94,6 +94,18 @@ impl Generation {
         found
     }
 
+    /// How often the slot of a key was published; `None` if the key has none.
+    pub fn publishes(&self, kind: Kind, key: &[u8]) -> Result<Option<u64>, ReadError> {
+        if key.len() > MAX_KEY {
+            return Ok(None);
+        }
+        let hash = self.hash(kind, key);
+        match &self.source {
+            Source::Mapped(mapping) => mapping.sequence(hash, kind, key),
+            Source::File(file) => file.sequence(hash, kind, key),
+        }
+    }
+
     /// The hash of a key in this generation.
     #[inline(always)]
     pub(super) fn hash(&self, kind: Kind, key: &[u8]) -> u64 {

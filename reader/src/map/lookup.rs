@@ -111,6 +111,18 @@ impl Mapping {
         })
     }
 
+    /// The sequence of the key's slot.
+    pub fn sequence(&self, hash: u64, kind: Kind, key: &[u8]) -> Result<Option<u64>, ReadError> {
+        let probe = self.index().probe(hash, kind, key.len() as u16, |value| {
+            self.record(value)
+                .is_some_and(|found| found.key(value) == key)
+        })?;
+        Ok(match probe {
+            Probe::Found(slot, _) => Some(slot.sequence()),
+            Probe::Vacant(_) | Probe::Exhausted => None,
+        })
+    }
+
     /// What the slot at a position holds: nothing, or a value (perhaps a tombstone) and its record.
     pub fn entry(&self, position: usize) -> Result<Option<(SlotValue, Found<'_>)>, ReadError> {
         let Some((_, value)) = self.slot(position)? else {
