@@ -288,7 +288,7 @@ registry(Config) ->
         ])
     end,
     ?assertEqual(Ours(Text), Ours(prometheus_text_format:format())),
-    ?assertEqual(23, length(Ours(Text))),
+    ?assertEqual(24, length(Ours(Text))),
     ok = gen_server:stop(?F),
     ?assertEqual([], Ours(prometheus_text_format:format())).
 

@@ -1,0 +1,234 @@
+%% What stands in ops/ asks for what is exported: by its names, and by a Prometheus that scrapes a node and a client.
+-module(erlmcp_shm_ops_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-compile([export_all, nowarn_export_all]).
+
+-define(PREFIX, <<"erlmcp_claude_flow_">>).
+-define(URI, <<"file:///motd">>).
+
+all() ->
+    [one_list, names, rules, scraped].
+
+init_per_testcase(Case, Config) ->
+    process_flag(trap_exit, true),
+    [{case_name, Case} | Config].
+
+end_per_testcase(_Case, _Config) ->
+    catch gen_server:stop(erlmcp_claude_flow),
+    erlmcp_shm_test:stop().
+
+%%% By their names
+
+%% Whoever exports, exports the same: names, types and what is said of them.
+one_list(Config) ->
+    Exporters = exporters(Config),
+    Node = told(Exporters, <<"erlmcp-node">>),
+    ?assertEqual([<<Name/binary, $\s, (atom_to_binary(Type))/binary>> || {Name, Type} <- families()], types(Node)),
+    [?assertEqual({Job, headings(Node)}, {Job, headings(told(Exporters, Job))}) || {Job, _, _} <- Exporters].
+
+told(Exporters, Job) ->
+    {Job, Port, _} = lists:keyfind(Job, 1, Exporters),
+    {200, _, Text} = erlmcp_shm_wire:request(Port, "GET", "/metrics", []),
+    binary:split(Text, <<"\n">>, [global]).
+
+types(Lines) ->
+    [Line || <<"# TYPE ", Line/binary>> <- Lines].
+
+headings(Lines) ->
+    [Line || <<"# ", Line/binary>> <- Lines].
+
+%% The dashboard and the rules ask for nothing else, by no label that is not there, and the dashboard for all of it.
+names(Config) ->
+    Known = labels_by_name(told(exporters(Config), <<"erlmcp-node">>)),
+    [
+        begin
+            [?assert(is_map_key(Name, Known), {Name, Expr}) || Name <- names_in(Expr)],
+            Labels = lists:append([maps:get(Name, Known) || Name <- names_in(Expr)]),
+            [?assert(lists:member(Label, Labels), {Label, Expr}) || Label <- Asked ++ labels_in(Expr)]
+        end
+     || {Expr, Asked} <- panels() ++ alerts()
+    ],
+    Shown = lists:usort(lists:append([names_in(Expr) || {Expr, _} <- panels()])),
+    ?assertEqual([], lists:usort(maps:keys(Known)) -- Shown),
+    ?assertEqual(4, length(alerts())).
+
+labels_by_name(Lines) ->
+    lists:foldl(
+        fun(Line, Known) ->
+            [Name | _] = re:split(Line, "[ {]"),
+            Known#{Name => [<<"job">>, <<"instance">> | labels_in(Line)]}
+        end,
+        #{},
+        [Line || <<"erlmcp_", _/binary>> = Line <- Lines]
+    ).
+
+names_in(Expr) ->
+    lists:usort(found(Expr, <<(?PREFIX)/binary, "\\w+">>)).
+
+labels_in(Expr) ->
+    found(Expr, "(?<=[{,\\s])\\w+(?==~?\")").
+
+found(Text, Pattern) ->
+    case re:run(Text, Pattern, [global, {capture, first, binary}]) of
+        {match, All} -> lists:append(All);
+        nomatch -> []
+    end.
+
+%% What is asked for, with the labels that its legend shows.
+panels() ->
+    #{<<"panels">> := Panels} = erlmcp_shm_wire:term(read("ops/grafana-dashboard.json")),
+    [
+        {Expr, found(Legend, "(?<={{)\\w+(?=}})")}
+     || #{<<"targets">> := Targets} <- Panels, #{<<"expr">> := Expr, <<"legendFormat">> := Legend} <- Targets
+    ].
+
+alerts() ->
+    [<<>> | Rules] = re:split(read("ops/prometheus-rules.yml"), "(?s)(?:\\A.*?)?- alert: "),
+    [
+        begin
+            [Expr] = found(Rule, "(?m)(?<=expr: ).*$"),
+            {Expr, found(Rule, "(?<=labels\\.)\\w+")}
+        end
+     || Rule <- Rules
+    ].
+
+read(Relative) ->
+    {ok, File} = erlmcp_shm_test:project_file(Relative),
+    {ok, Text} = file:read_file(File),
+    Text.
+
+families() ->
+    erlmcp_shm_metrics:families().
+
+%%% By Prometheus
+
+rules(_Config) ->
+    case os:find_executable("promtool") of
+        false ->
+            {skip, "SKIPPED: no promtool on the PATH"};
+        Promtool ->
+            Run = fun(What, File) -> erlmcp_shm_test:run(Promtool, [What, "rules", File], [stderr_to_stdout]) end,
+            {ok, Rules} = erlmcp_shm_test:project_file("ops/prometheus-rules.yml"),
+            {ok, Tests} = erlmcp_shm_test:project_file("ops/prometheus-rules.test.yml"),
+            [?assertMatch({0, _}, Run(What, File)) || {What, File} <- [{"check", Rules}, {"test", Tests}]]
+    end.
+
+%% Each query has an answer, of the node and of its client, and no alert fires.
+scraped(Config) ->
+    case os:find_executable("prometheus") of
+        false -> {skip, "SKIPPED: no prometheus on the PATH"};
+        Prometheus -> scraped(Prometheus, exporters(Config), Config)
+    end.
+
+scraped(Program, Exporters, Config) ->
+    Prometheus = prometheus(Program, Exporters, Config),
+    Answered = fun(Expr) -> fun() -> query(Prometheus, Expr) =/= [] end end,
+    %% Twice at least, for the rates.
+    [
+        erlmcp_shm_test:eventually(Answered(["count_over_time(up{job=\"", Job, "\"}[1m]) > 2 and up == 1"]))
+     || {Job, _, _} <- Exporters
+    ],
+    [erlmcp_shm_test:eventually(Answered(filled_in(Expr))) || {Expr, _} <- panels()],
+    [?assertNotEqual([], query(Prometheus, Name)) || {Expr, _} <- alerts(), Name <- names_in(Expr)],
+    %% They look at the same store.
+    [
+        ?assertMatch([#{<<"value">> := [_, <<"1">>]}], query(Prometheus, ["count(count by (__name__) ({job=\"", Job, "\", __name__=~\"erlmcp.*entries\"}))"]))
+     || {Job, _, _} <- Exporters
+    ],
+    ?assertMatch([#{<<"value">> := [_, <<"3">>]}], query(Prometheus, "max(erlmcp_claude_flow_shm_entries)")),
+    ?assertMatch([#{<<"value">> := [_, <<"3">>]}], query(Prometheus, "min(erlmcp_claude_flow_shm_entries)")),
+    %% The client reads the same again and again: all but the first out of its own cache.
+    erlmcp_shm_test:eventually(Answered("erlmcp_claude_flow_cache_hit_rate{job=\"erlmcp-client\", cache=\"l1\"} > 0.9")),
+    #{<<"groups">> := [#{<<"rules">> := Rules}]} = api(Prometheus, "/api/v1/rules"),
+    ?assertEqual(4, length(Rules)),
+    [?assertMatch(#{<<"health">> := <<"ok">>, <<"alerts">> := []}, Rule) || Rule <- Rules],
+    ok.
+
+%% As Grafana does it.
+filled_in(Expr) ->
+    lists:foldl(
+        fun({Variable, Value}, Text) -> string:replace(Text, Variable, Value, all) end,
+        Expr,
+        [{"$__rate_interval", "1m"}, {"$job", ".*"}, {"$instance", ".*"}]
+    ).
+
+query(Prometheus, Expr) ->
+    #{<<"result">> := Result} = api(Prometheus, ["/api/v1/query?query=", uri_string:quote(iolist_to_binary(Expr))]),
+    Result.
+
+api(Port, Path) ->
+    {200, _, Body} = erlmcp_shm_wire:request(Port, "GET", Path, []),
+    #{<<"status">> := <<"success">>, <<"data">> := Data} = erlmcp_shm_wire:term(Body),
+    Data.
+
+prometheus(Program, Exporters, Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    {ok, Rules} = erlmcp_shm_test:project_file("ops/prometheus-rules.yml"),
+    File = filename:join(Dir, "prometheus.yml"),
+    ok = file:write_file(File, [
+        "global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n  evaluation_interval: 200ms\n",
+        "rule_files: ['", Rules, "']\nscrape_configs:\n",
+        [
+            ["  - job_name: ", Job, "\n    static_configs: [{targets: ['127.0.0.1:", integer_to_list(Port), "']}]\n"]
+         || {Job, Port, _} <- Exporters
+        ]
+    ]),
+    Port = free_port(),
+    Address = "127.0.0.1:" ++ integer_to_list(Port),
+    _ = background(Program, [
+        "--config.file=" ++ File,
+        "--storage.tsdb.path=" ++ filename:join(Dir, "tsdb"),
+        "--web.listen-address=" ++ Address
+    ], filename:join(Dir, "prometheus.log")),
+    erlmcp_shm_test:eventually(fun() -> reachable(Port) andalso element(1, erlmcp_shm_wire:request(Port, "GET", "/-/ready", [])) =:= 200 end),
+    Port.
+
+%%% Who exports: job, port, and what keeps it alive
+
+exporters(Config) ->
+    Path = erlmcp_shm_test:path(Config),
+    Node = free_port(),
+    {ok, _} = erlmcp_claude_flow:start_link(#{
+        shared_memory => #{path => Path, size => 1 bsl 20},
+        transports => [
+            #{type => websocket, priority => 10, config => #{port => Node}},
+            #{type => http, priority => 8, config => #{port => Node}}
+        ]
+    }),
+    [ok = erlmcp_shm_exporter:export_resource(Uri, <<"hello">>, #{}) || Uri <- [?URI, <<"a">>, <<"b">>]],
+    {Client, Running} = client(Node, Path),
+    erlmcp_shm_test:eventually(fun() -> reachable(Client) end),
+    [{<<"erlmcp-node">>, Node, self()}, {<<"erlmcp-client">>, Client, Running}].
+
+client(Node, Path) ->
+    Url = ["\"ws://127.0.0.1:", integer_to_list(Node), "/mcp/ws\""],
+    File = Path ++ ".toml",
+    ok = file:write_file(File, [
+        "[mcp.erlmcp]\nwebsocket.url = ", Url, "\nshared_memory.path = \"", Path, "\"\n"
+    ]),
+    Port = free_port(),
+    {ok, Program} = erlmcp_shm_test:binary("examples/metrics"),
+    {Port, background(Program, [File, "127.0.0.1:" ++ integer_to_list(Port), ?URI], Path ++ ".client.log")}.
+
+%% Ends with the process that started it, however that ends: its input does.
+background(Program, Args, Log) ->
+    Script = "log=$1; shift; \"$@\" >\"$log\" 2>&1 & trap 'kill $!' EXIT; read -r _",
+    Shell = os:find_executable("sh"),
+    open_port({spawn_executable, Shell}, [{args, ["-c", Script, "sh", Log, Program | Args]}, binary]).
+
+free_port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
+
+reachable(Port) ->
+    case gen_tcp:connect("127.0.0.1", Port, []) of
+        {ok, Socket} ->
+            ok = gen_tcp:close(Socket),
+            true;
+        {error, econnrefused} ->
+            false
+    end.
