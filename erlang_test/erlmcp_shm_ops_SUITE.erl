@@ -9,7 +9,7 @@
 -define(URI, <<"file:///motd">>).
 
 all() ->
-    [one_list, names, rules, scraped].
+    [one_list, names, rules, scraped, units, defaults].
 
 init_per_testcase(Case, Config) ->
     process_flag(trap_exit, true),
@@ -184,6 +184,51 @@ prometheus(Program, Exporters, Config) ->
     ], filename:join(Dir, "prometheus.log")),
     erlmcp_shm_test:eventually(fun() -> reachable(Port) andalso element(1, erlmcp_shm_wire:request(Port, "GET", "/-/ready", [])) =:= 200 end),
     Port.
+
+%%% systemd
+
+%% Each unit is one, and leaves little to whoever breaks into it.
+units(Config) ->
+    case os:find_executable("systemd-analyze") of
+        false -> {skip, "SKIPPED: no systemd-analyze on the PATH"};
+        Analyze -> [unit(Analyze, Unit, Config) || Unit <- ["erlmcp-node", "erlmcp-shm-serve"]]
+    end.
+
+%% With the programs where they are here.
+unit(Analyze, Unit, Config) ->
+    {ok, Command} = erlmcp_shm_test:binary("erlmcp-shm"),
+    Programs = [{"/usr/local/bin/erlmcp-shm", filename:absname(Command)}, {"/usr/bin/erl", os:find_executable("erl")}],
+    Text = lists:foldl(
+        fun({There, Here}, Text) -> string:replace(Text, There, Here, all) end, read("ops/" ++ Unit ++ ".service"), Programs
+    ),
+    File = filename:join(proplists:get_value(priv_dir, Config), Unit ++ ".service"),
+    ok = file:write_file(File, Text),
+    Run = fun(Args) -> erlmcp_shm_test:run(Analyze, Args ++ [File], [stderr_to_stdout]) end,
+    ?assertEqual({Unit, {0, <<>>}}, {Unit, Run(["verify", "--man=no"])}),
+    ?assertMatch({Unit, {0, _}}, {Unit, Run(["security", "--offline=true", "--threshold=20", "--no-pager"])}).
+
+%% What a default says is what the unit does without it.
+defaults(_Config) ->
+    [
+        begin
+            Text = read("ops/" ++ Unit ++ ".service"),
+            {match, Variables} = re:run(read("ops/default/" ++ Unit), "(?m)^#(\\w+)=(.*)$", [global, {capture, all_but_first, binary}]),
+            Set = lists:append([string:lexemes(Line, " ") || Line <- found(Text, "(?m)(?<=^Environment=).*$")]),
+            [
+                case Value of
+                    <<>> -> ?assertMatch({match, _}, re:run(Text, ["(?m)^ExecStart=.*\\$", Name, "\\b"]), Name);
+                    _ -> ?assert(lists:member(<<Name/binary, $=, Value/binary>>, Set), {Name, Value})
+                end
+             || [Name, Value] <- Variables
+            ],
+            ?assertEqual({Unit, []}, {Unit, [One || One <- Set, not is_default(One, Variables)]})
+        end
+     || Unit <- ["erlmcp-node", "erlmcp-shm-serve"]
+    ].
+
+%% HOME follows from the unit itself.
+is_default(<<"HOME=", _/binary>>, _) -> true;
+is_default(Set, Variables) -> lists:any(fun([Name, Value]) -> Set =:= <<Name/binary, $=, Value/binary>> end, Variables).
 
 %%% Who exports: job, port, and what keeps it alive
 
