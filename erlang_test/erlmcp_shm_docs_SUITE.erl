@@ -10,28 +10,29 @@
 -compile([export_all, nowarn_export_all]).
 
 all() ->
-    [deployment, operating, contributing, claims, links].
+    [readme, deployment, operating, contributing, sizes, claims, links].
 
 init_per_suite(Config) ->
-    {ok, Sandbox} = erlmcp_shm_test:project_file("erlang_test/sandbox.sh"),
-    Input = filename:join(proplists:get_value(priv_dir, Config), "nothing"),
-    ok = file:write_file(Input, <<>>),
-    case sandbox(Sandbox, Input) of
-        {0, _} -> [{sandbox, Sandbox} | Config];
+    case sandbox([], Config) of
+        {0, _} -> Config;
         {_, Why} -> [{no_sandbox, "SKIPPED: no name spaces of one's own here: " ++ binary_to_list(Why)} | Config]
     end.
 
 end_per_suite(_Config) ->
     ok.
 
+readme(Config) -> page("README.md", [a_node()], Config).
+
 deployment(Config) -> page("docs/deployment.md", [], Config).
 
-%% A node that runs is what the page is about.
-operating(Config) ->
-    Start = "ERL_LIBS=_build/default/lib erl -noinput -config config/claude_flow -s erlmcp_shm >/dev/null 2>&1 &",
-    page("docs/operating.md", [Start], Config).
+operating(Config) -> page("docs/operating.md", [a_node()], Config).
 
 contributing(Config) -> page("CONTRIBUTING.md", [], Config).
+
+%% What those pages are about: a node that has published something.
+a_node() ->
+    "ERL_LIBS=_build/default/lib erl -noinput -config config/claude_flow -s erlmcp_shm -eval '"
+    "ok = erlmcp_shm_exporter:export_resource(<<\"file:///motd\">>, <<\"hello\">>, #{}).' >/dev/null 2>&1 &".
 
 page(Relative, Before, Config) ->
     case proplists:get_value(no_sandbox, Config) of
@@ -40,10 +41,8 @@ page(Relative, Before, Config) ->
     end.
 
 section(Relative, Title, Before, Commands, Config) ->
-    Input = filename:join(proplists:get_value(priv_dir, Config), "commands"),
     All = [{any, Command, []} || Command <- Before] ++ Commands,
-    ok = file:write_file(Input, [[atom_to_binary(Who), $:, Command, 0] || {Who, Command, _} <- All]),
-    {0, Printed} = sandbox(proplists:get_value(sandbox, Config), Input),
+    {0, Printed} = sandbox(All, Config),
     Results = results(Printed),
     ?assertEqual({Title, length(All)}, {Title, length(Results)}),
     [check(Relative, Command, Shown, Result) || {{_, Command, Shown}, Result} <- lists:zip(All, Results)].
@@ -65,16 +64,28 @@ pattern(Lines) ->
 quoted(Text) ->
     re:replace(Text, "[][(){}.*+?^$|\\\\/-]", "\\\\&", [global]).
 
-sandbox(Sandbox, Input) ->
+sandbox(Commands, Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    Input = filename:join(Dir, "commands"),
+    ok = file:write_file(Input, [[atom_to_binary(Who), $:, Command, 0] || {Who, Command, _} <- Commands]),
+    {ok, Makefile} = erlmcp_shm_test:project_file("Makefile"),
     {ok, Binary} = erlmcp_shm_test:binary("erlmcp-shm"),
-    Shell = os:find_executable("sh"),
-    Script = "exec \"$0\" \"$1\" \"$2\" <\"$3\" 2>&1",
-    Args = ["-c", Script, Sandbox, filename:dirname(filename:dirname(Sandbox)), filename:dirname(Binary), Input],
-    erlmcp_shm_test:run(Shell, Args, [{env, [{"SANDBOX_LIBS", libs()}]}]).
+    Project = filename:dirname(Makefile),
+    Args = [filename:join(Project, "erlang_test/sandbox.sh"), Project, filename:dirname(filename:absname(Binary)), libs(Dir), Input],
+    erlmcp_shm_test:run(os:find_executable("sh"), ["-c", "exec \"$0\" \"$1\" \"$2\" \"$3\" <\"$4\" 2>&1" | Args]).
 
-%% Where erlmcp_shm is, and what it needs.
-libs() ->
-    filename:dirname(code:lib_dir(erlmcp_shm)).
+%% What `make build' leaves in _build/default/lib, wherever it is in this test run.
+libs(Dir) ->
+    Libs = filename:join(Dir, "libs"),
+    [
+        begin
+            Link = filename:join(Libs, App),
+            ok = filelib:ensure_dir(Link),
+            _ = file:make_symlink(code:lib_dir(App), Link)
+        end
+     || App <- [erlmcp_shm, cowboy, cowlib, ranch, prometheus, accept, quantile_estimator], is_list(code:lib_dir(App))
+    ],
+    Libs.
 
 results(Printed) ->
     Pattern = "@@ (?:skipped (.*)\\n|out\\n((?s:.*?))@@ err\\n((?s:.*?))@@ status (\\d+)\\n)",
@@ -102,6 +113,24 @@ line(<<"$ ", Command/binary>>, Before) -> [{any, Command, []} | Before];
 line(<<"# ", Command/binary>>, Before) -> [{root, Command, []} | Before];
 line(<<"> ", More/binary>>, [{Who, Command, []} | Before]) -> [{Who, <<Command/binary, $\n, More/binary>>, []} | Before];
 line(Shown, [{Who, Command, Lines} | Before]) -> [{Who, Command, Lines ++ [Shown]} | Before].
+
+%% With the `max_size' that docs/deployment.md has one compute, what was computed with fits, and no alert fires.
+sizes(Config) ->
+    [
+        begin
+            Entries = [{resource, <<"file:///", (integer_to_binary(N))/binary>>, binary:copy(<<"x">>, Bytes), #{}} || N <- lists:seq(1, Count)],
+            Told = lists:sum([byte_size(Key) + byte_size(Data) + 2 || {_, Key, Data, _} <- Entries]),
+            Path = filename:join(proplists:get_value(priv_dir, Config), "sizes.bin"),
+            Exporter = erlmcp_shm_test:start(#{path => Path, size => 1 bsl 16, max_size => 3 * (Told + 300 * Count), recover => clear}),
+            ?assertEqual({Count, ok}, {Count, erlmcp_shm_exporter:export_batch(Entries)}),
+            #{fill := Fill} = erlmcp_shm_exporter:info(),
+            ct:print("~p entries of ~p bytes: filled to ~.2f", [Count, Bytes, Fill]),
+            ?assert(Fill < 0.8, {Count, Bytes, Fill}),
+            ok = gen_server:stop(Exporter),
+            ok = file:delete(Path)
+        end
+     || {Count, Bytes} <- [{20000, 10}, {5000, 1024}, {20, 100000}, {1000, 0}]
+    ].
 
 %% What docs/security.md says of a test is said of one that there is.
 claims(_Config) ->

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Runs the commands of a page, one after the other in one shell, as on a host of their own: /dev/shm, /run, /etc and what
-# gets installed are its own, and so are network and processes. sandbox.sh PROJECT BUILT, commands on stdin, each ended by
-# a NUL. What each printed and its exit code go to stdout, framed by lines that begin with @@.
+# gets installed are its own, and so are network and processes. sandbox.sh PROJECT BUILT LIBS, commands on stdin, each ended
+# by a NUL. What each printed and its exit code go to stdout, framed by lines that begin with @@.
 #
 # A command that fails is tried again for some seconds, as one does who has just started something. One that goes on
 # until it is stopped is stopped after a second.
 set -uo pipefail
 
-project=$1 built=$2 inside=${3:-}
+project=$1 built=$2 libs=$3 inside=${4:-}
 root=$(id -u)
 if [[ -z $inside ]]; then
   map=()
   [[ $root == 0 ]] || map=(--map-root-user)
-  exec unshare "${map[@]}" --mount --net --pid --fork --kill-child --mount-proc "$0" "$project" "$built" "$root"
+  exec unshare "${map[@]}" --mount --net --pid --fork --kill-child --mount-proc "$0" "$project" "$built" "$libs" "$root"
 fi
 
 ip link set lo up || { echo "@@ no network"; exit 2; }
@@ -35,7 +35,7 @@ mkdir "$home" && cd "$home" || exit 2
 for entry in "$project"/*; do ln -s "$entry" .; done
 # Wherever they were built.
 rm -f target _build && mkdir -p target && ln -s "$built" target/release
-mkdir -p _build/default && ln -s "$SANDBOX_LIBS" _build/default/lib
+mkdir -p _build/default && ln -s "$libs" _build/default/lib
 PATH=$built:$PATH
 unset ERL_LIBS ERL_FLAGS ERL_AFLAGS ERL_ZFLAGS ROOTDIR BINDIR EMU PROGNAME
 
@@ -99,6 +99,7 @@ reason() {
     docker\ *) docker info >/dev/null 2>&1 || echo "no Docker daemon" ;;
     promtool\ *) command -v promtool >/dev/null || echo "no promtool" ;;
     curl\ *) command -v curl >/dev/null || echo "no curl" ;;
+    *\ doctor\ *config/config.toml*) echo "not all of that configuration's transports are there" ;;
     mount\ -o\ remount*) [[ $inside == 0 ]] || echo "not root" ;;
   esac
 }
@@ -116,7 +117,8 @@ while IFS= read -r -d '' command; do
   fi
   for try in {1..40}; do
     if [[ $command =~ $endless && $command != *--once* ]]; then
-      { timeout 1 "$built/erlmcp-shm" ${command#erlmcp-shm } >/run/out 2>/run/err; status=$?; }
+      eval "timeout 1 $command" >/run/out 2>/run/err </dev/null
+      status=$?
       [[ $status != 124 ]] || status=0
     else
       eval "$command" >/run/out 2>/run/err </dev/null

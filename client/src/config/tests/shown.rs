@@ -69,7 +69,11 @@ fn the_reference_has_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
     let reference = std::fs::read_to_string(path).unwrap();
     let (_, table) = reference.split_once("<!-- client -->\n").unwrap();
-    let shown: Vec<_> = table.lines().take_while(|l| !l.is_empty()).skip(2).collect();
+    let shown: Vec<_> = table
+        .lines()
+        .take_while(|l| !l.is_empty())
+        .skip(2)
+        .collect();
     let row = |key: &Key| {
         let default = match key.default {
             "" => "none".to_owned(),
