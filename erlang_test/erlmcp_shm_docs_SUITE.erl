@@ -10,7 +10,7 @@
 -compile([export_all, nowarn_export_all]).
 
 all() ->
-    [readme, deployment, operating, contributing, sizes, claims, links].
+    [readme, deployment, operating, contributing, every_page, sizes, claims, links].
 
 init_per_suite(Config) ->
     case sandbox([], Config) of
@@ -21,20 +21,35 @@ init_per_suite(Config) ->
 end_per_suite(_Config) ->
     ok.
 
-readme(Config) -> page("README.md", [a_node()], Config).
+%% The pages, and what runs before their first command.
+pages() ->
+    [
+        {"README.md", [a_node()]},
+        {"CONTRIBUTING.md", []},
+        {"docs/deployment.md", []},
+        {"docs/operating.md", [a_node()]}
+    ].
 
-deployment(Config) -> page("docs/deployment.md", [], Config).
+readme(Config) -> page("README.md", Config).
 
-operating(Config) -> page("docs/operating.md", [a_node()], Config).
+deployment(Config) -> page("docs/deployment.md", Config).
 
-contributing(Config) -> page("CONTRIBUTING.md", [], Config).
+operating(Config) -> page("docs/operating.md", Config).
+
+contributing(Config) -> page("CONTRIBUTING.md", Config).
+
+%% None that shows commands was forgotten.
+every_page(_Config) ->
+    Showing = [Page || Page <- all_pages(), [_ | _] <- [lists:append([Commands || {_, Commands} <- sections(Page)])]],
+    ?assertEqual(lists:sort([Page || {Page, _} <- pages()]), lists:sort(Showing)).
 
 %% What those pages are about: a node that has published something.
 a_node() ->
     "ERL_LIBS=_build/default/lib erl -noinput -config config/claude_flow -s erlmcp_shm -eval '"
     "ok = erlmcp_shm_exporter:export_resource(<<\"file:///motd\">>, <<\"hello\">>, #{}).' >/dev/null 2>&1 &".
 
-page(Relative, Before, Config) ->
+page(Relative, Config) ->
+    Before = proplists:get_value(Relative, pages()),
     case proplists:get_value(no_sandbox, Config) of
         undefined -> [section(Relative, Title, Before, Commands, Config) || {Title, [_ | _] = Commands} <- sections(Relative)];
         Why -> {skip, Why}
@@ -143,7 +158,6 @@ claims(_Config) ->
 
 %% What a page refers to is there, headings included.
 links(_Config) ->
-    Pages = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md" | pages()],
     [
         begin
             {File, Heading} =
@@ -155,12 +169,13 @@ links(_Config) ->
             ?assertMatch({Page, Link, {ok, _}}, {Page, Link, erlmcp_shm_test:project_file(File)}),
             Heading =:= none orelse ?assert(lists:member(Heading, headings(File)), {Page, Link})
         end
-     || Page <- Pages, Link <- found(read(Page), "\\]\\(((?!https?:)[^)]+)\\)", [])
+     || Page <- all_pages(), Link <- found(read(Page), "\\]\\(((?!https?:)[^)]+)\\)", [])
     ].
 
-pages() ->
-    {ok, Page} = erlmcp_shm_test:project_file("docs/operating.md"),
-    [filename:join("docs", Name) || Name <- filelib:wildcard("*.md", filename:dirname(Page))].
+all_pages() ->
+    {ok, Makefile} = erlmcp_shm_test:project_file("Makefile"),
+    Project = filename:dirname(Makefile),
+    filelib:wildcard("*.md", Project) ++ filelib:wildcard("docs/*.md", Project).
 
 %% Without the steps up, as a path below the project.
 beside(Page, Relative) ->

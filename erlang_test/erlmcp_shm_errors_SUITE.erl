@@ -6,7 +6,7 @@
 -compile([export_all, nowarn_export_all]).
 
 all() ->
-    [rust, atoms, erlang, endpoint, logged, headings].
+    [rust, atoms, erlang, endpoint, logged, events, headings].
 
 %%% Enums
 
@@ -91,6 +91,13 @@ logged(_Config) ->
     [{_, Rows}] = tables("log"),
     Shown = [Name || [Cell | _] <- Rows, Name <- found(Cell, "`(\\w+)`", [])],
     ?assertEqual(lists:sort([<<"heartbeat">>, <<"build">> | Named]), lists:sort(Shown)).
+
+events(_Config) ->
+    Sources = [read(filename:join("src", File)) || File <- filelib:wildcard("*.erl", source_dir())],
+    Executed = lists:append([found(Source, "erlmcp_shm_telemetry:execute\\(\\[([a-z_, ]+)\\]", []) || Source <- Sources]),
+    [{_, Rows}] = tables("telemetry"),
+    Shown = [Event || [Cell | _] <- Rows, Event <- found(Cell, "^`\\[erlmcp_claude_flow, (.*)\\]`$", [])],
+    ?assertEqual(lists:usort(Executed), lists:sort(Shown)).
 
 source_dir() ->
     {ok, File} = erlmcp_shm_test:project_file("src/erlmcp_shm.app.src"),

@@ -21,7 +21,7 @@ if [[ $inside == 0 ]]; then
   # What an installation writes, over what is there.
   layers=/run/layers
   mkdir "$layers" && mount -t tmpfs none "$layers"
-  for folder in /etc /usr/lib /usr/local/bin /var/lib; do
+  for folder in /etc /usr/lib /usr/local/bin /usr/share/doc /var/lib; do
     name=${folder//\//-}
     mkdir -p "$layers/$name/upper" "$layers/$name/work"
     mount -t overlay overlay -o "lowerdir=$folder,upperdir=$layers/$name/upper,workdir=$layers/$name/work" "$folder" ||
