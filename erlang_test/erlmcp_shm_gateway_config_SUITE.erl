@@ -84,6 +84,7 @@ defaults_of_transports(_Config) ->
         allowed_origins => local,
         max_connections => 1024,
         rate_limit => infinity,
+        metrics_path => "/metrics",
         batching => false,
         batch_config => Batch(50, 32768, 5)
     },
@@ -180,6 +181,8 @@ idempotent(_Config) ->
             #{type => websocket, config => #{url => "wss://example.org:1/x", tls => Tls}},
             #{type => http, config => #{auth_token => "secret", allowed_origins => ["https://example.org"]}},
             #{type => sse, config => #{rate_limit => 10}},
+            #{type => websocket, config => #{metrics_path => false}},
+            #{type => http, config => #{metrics_path => <<"/figures">>}},
             #{type => stdio, module => own, config => #{anything => at_all}}
         ]
     }),
@@ -293,6 +296,9 @@ refused_in_transports(_Config) ->
         {#{type => http, config => #{max_message_bytes => 0}}, [config, max_message_bytes], 0},
         {#{type => http, config => #{max_connections => infinity}}, [config, max_connections], infinity},
         {#{type => http, config => #{rate_limit => 0}}, [config, rate_limit], 0},
+        {#{type => http, config => #{metrics_path => "metrics"}}, [config, metrics_path], "metrics"},
+        {#{type => http, config => #{metrics_path => true}}, [config, metrics_path], true},
+        {#{type => stdio, config => #{metrics_path => "/metrics"}}, [config, metrics_path], "/metrics"},
         {#{type => http, config => #{tls => true}}, [config, tls], true},
         {#{type => http, config => #{tls => #{}}}, [config, tls, certfile], undefined},
         {#{type => http, config => #{tls => #{certfile => "c"}}}, [config, tls, keyfile], undefined},

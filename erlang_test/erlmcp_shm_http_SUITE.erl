@@ -29,7 +29,9 @@ all() ->
         refusals,
         sse,
         sse_slow_client,
-        three_on_one_port
+        three_on_one_port,
+        metrics,
+        metrics_of_several
     ].
 
 init_per_testcase(Case, Config) ->
@@ -436,6 +438,41 @@ three_on_one_port(_Config) ->
     {{{200, _}, _}, _} = sse_open(Port),
     [ok = erlmcp_shm_net:close(T) || T <- [Http, Ws, Sse]],
     erlmcp_shm_test:eventually(fun() -> gen_tcp:connect("127.0.0.1", Port, []) =:= {error, econnrefused} end).
+
+%%% Figures
+
+metrics(_Config) ->
+    {_, Port} = start(#{auth_token => <<"t">>}),
+    Authorized = [{"authorization", "Bearer t"}],
+    {200, Headers, Text} = ?W:request(Port, "GET", "/metrics", Authorized),
+    ?assertEqual(<<"text/plain; version=0.0.4; charset=utf-8">>, maps:get(<<"content-type">>, Headers)),
+    ?assertMatch({match, _}, re:run(Text, "^erlmcp_claude_flow_shm_entries 0$", [multiline])),
+    ?assertMatch({401, _, _}, ?W:request(Port, "GET", "/metrics", [])),
+    ?assertMatch({405, #{<<"allow">> := <<"GET, HEAD">>}, _}, ?W:request(Port, "POST", "/metrics", Authorized)),
+    {_, Elsewhere} = start(#{metrics_path => "/figures"}),
+    ?assertMatch({200, _, _}, ?W:request(Elsewhere, "GET", "/figures", [])),
+    ?assertMatch({404, _, _}, ?W:request(Elsewhere, "GET", "/metrics", [])),
+    {_, Nowhere} = start(#{metrics_path => false}),
+    ?assertMatch({404, _, _}, ?W:request(Nowhere, "GET", "/metrics", [])).
+
+%% One path for all transports of a listener, as long as one of them is there, and not that of another thing.
+metrics_of_several(_Config) ->
+    {Http, Port} = start(#{}),
+    Status = fun() -> element(1, ?W:request(Port, "GET", "/metrics", [])) end,
+    {ok, Sse} = ?S:start_link(#{port => Port}, self()),
+    ok = erlmcp_shm_net:close(Http),
+    ?assertEqual(200, Status()),
+    {ok, Ws} = erlmcp_shm_transport_ws:start_link(#{port => Port, metrics_path => false}, self()),
+    ok = erlmcp_shm_net:close(Sse),
+    ?assertEqual(404, Status()),
+    {ok, Other} = ?S:start_link(#{port => Port}, self()),
+    ?assertEqual(200, Status()),
+    InUse = fun(Path) -> {error, {path_in_use, Port, Path}} end,
+    ?assertEqual(InUse(<<"/metrics">>), ?H:start_link(#{port => Port, path => "/metrics"}, self())),
+    ?assertEqual(InUse(<<"/mcp/ws">>), ?H:start_link(#{port => Port, metrics_path => "/mcp/ws"}, self())),
+    ?assertEqual(InUse(<<"/m">>), ?H:start_link(#{port => Port, path => "/m", metrics_path => "/m"}, self())),
+    {ok, After} = ?H:start_link(#{port => Port, path => "/m"}, self()),
+    [ok = erlmcp_shm_net:close(T) || T <- [Ws, Other, After]].
 
 %%% Helpers
 

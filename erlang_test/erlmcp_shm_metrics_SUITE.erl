@@ -20,6 +20,7 @@ all() ->
         percentiles,
         specified_names,
         text,
+        registry,
         promtool
     ].
 
@@ -272,6 +273,30 @@ text(Config) ->
             "shm_deletes_total 0"
         ]
     ].
+
+%% What prometheus.erl shows is what our text says.
+registry(Config) ->
+    {ok, _} = application:ensure_all_started(prometheus),
+    Text = everything_at_once(Config),
+    Ours = fun(Shown) ->
+        Lines = binary:split(iolist_to_binary(Shown), <<"\n">>, [global]),
+        Parsed = [re:split(Line, "[ {}]", [trim]) || <<"erlmcp_claude_flow_", _/binary>> = Line <- Lines],
+        %% Written the same way, and the one that moves left out.
+        lists:sort([
+            {Name, Labels, value(lists:last(Parts))}
+         || [Name | Parts] <- Parsed, Labels <- [lists:droplast(Parts)], Name =/= <<"erlmcp_claude_flow_shm_heartbeat_age_seconds">>
+        ])
+    end,
+    ?assertEqual(Ours(Text), Ours(prometheus_text_format:format())),
+    ?assertEqual(24, length(Ours(Text))),
+    ok = gen_server:stop(?F),
+    ?assertEqual([], Ours(prometheus_text_format:format())).
+
+value(Text) ->
+    case string:to_float(Text) of
+        {error, no_float} -> float(binary_to_integer(Text));
+        {Value, _} -> Value
+    end.
 
 promtool(Config) ->
     case os:find_executable("promtool") of

@@ -6,7 +6,7 @@
 %% what is said of `size' is the same wherever it was written. Elements of lists count from 0.
 -module(erlmcp_shm_config).
 
--export([load/0, claude_flow/1, exporter/1, transports/1, path/1]).
+-export([load/0, claude_flow/1, exporter/1, transports/1, path/1, tables/0]).
 
 -export_type([config/0, exporter/0, transport/0, breaker/0, bad_config/0]).
 
@@ -109,6 +109,17 @@ transport_config(#{type := Type, module := Module}) ->
         Module -> fun(Config, Path) -> erlmcp_shm_transport_config:check(Type, Config, Path) end;
         _ -> fun(Config) -> case is_map(Config) of true -> {ok, Config}; false -> error end end
     end.
+
+%% @doc All there is, for those who compare what is said of it.
+-spec tables() -> [{Name :: atom(), [erlmcp_shm_check:row()]}].
+tables() ->
+    [
+        {claude_flow, claude_flow_keys()},
+        {shared_memory, shared_memory_keys()},
+        {circuit_breaker, circuit_breaker_keys()},
+        {transports, transport_keys()}
+        | erlmcp_shm_transport_config:tables()
+    ].
 
 %%% API
 

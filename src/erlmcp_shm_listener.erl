@@ -28,6 +28,8 @@
 %% How long connections may go on without their transport.
 -define(DRAIN_MS, 5000).
 
+%% Where the figures of the node are, unless it is said otherwise.
+
 -define(TRIES, 10).
 -define(PAUSE_MS, 20).
 
@@ -36,7 +38,7 @@
     ip :: inet:ip_address(),
     port :: inet:port_number(),
     tls :: list(),
-    transports :: #{pid() => {Path :: binary(), MaxConnections :: pos_integer()}}
+    transports :: #{pid() => Route :: map()}
 }).
 
 %% @doc The calling process serves requests for the path of that address from now on, by the handler in `Route'.
@@ -95,10 +97,10 @@ handle_call({attach, Address, Route, Transport}, _, Listeners) ->
 handle_call({detach, Transport}, _, Listeners) ->
     _ = [
         begin
-            true = ets:delete(?ROUTES, {Ref, Path}),
+            ok = unserve(Transport, Listener),
             map_size(Transports) > 1 orelse ranch:suspend_listener(Ref)
         end
-     || #listener{ref = Ref, transports = #{Transport := {Path, _}} = Transports} <- Listeners
+     || #listener{ref = Ref, transports = #{Transport := _} = Transports} = Listener <- Listeners
     ],
     {reply, ok, Listeners};
 handle_call(_, _, Listeners) ->
@@ -178,34 +180,60 @@ await_free(Ip, Port, Tries) ->
             Error
     end.
 
-serve(#{path := Path}, Route, Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
-    case ets:insert_new(?ROUTES, {{Ref, Path}, Route#{transport => Transport}}) of
+serve(#{path := Path}, #{config := Config} = Route, Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
+    Own = Route#{transport => Transport},
+    Metrics = metrics_path(Config),
+    case ets:insert_new(?ROUTES, {{Ref, Path}, Own}) andalso (serve_metrics(Ref, Own) orelse Metrics) of
         true ->
             %% Its last transport may just be about to end.
             ok = ranch:resume_listener(Ref),
             Port = ranch:get_port(Ref),
             _ = monitor(process, Transport),
-            #{config := Config} = Route,
-            Max = erlmcp_shm_transport_config:option(max_connections, Config),
-            New = Listener#listener{port = Port, transports = Transports#{Transport => {Path, Max}}},
+            New = Listener#listener{port = Port, transports = Transports#{Transport => Own}},
             ok = set_max_connections(New),
             {ok, Port, New};
         false ->
-            {error, {path_in_use, Listener#listener.port, Path}}
+            {error, {path_in_use, Listener#listener.port, Path}};
+        Metrics ->
+            true = ets:delete(?ROUTES, {Ref, Path}),
+            {error, {path_in_use, Listener#listener.port, Metrics}}
     end.
+
+metrics_path(Config) ->
+    case erlmcp_shm_transport_config:option(metrics_path, Config) of
+        false -> false;
+        Path -> unicode:characters_to_binary(Path)
+    end.
+
+%% The node's figures are the same through each of its transports: the first one that is there admits to them.
+serve_metrics(Ref, #{config := Config} = Route) ->
+    case metrics_path(Config) of
+        false ->
+            true;
+        Path ->
+            ets:insert_new(?ROUTES, {{Ref, Path}, Route#{handler => erlmcp_shm_metrics_http}}) orelse
+                is_metrics(ets:lookup(?ROUTES, {Ref, Path}))
+    end.
+
+is_metrics([{_, #{handler := Handler}}]) -> Handler =:= erlmcp_shm_metrics_http.
+
+%% Unless another has taken the path, after this one was detached.
+unserve(Transport, #listener{ref = Ref, transports = Transports}) ->
+    _ = ets:select_delete(?ROUTES, [{{{Ref, '_'}, '$1'}, [{'=:=', {map_get, transport, '$1'}, Transport}], [true]}]),
+    lists:foreach(fun(Other) -> serve_metrics(Ref, Other) end, maps:values(maps:remove(Transport, Transports))).
 
 %% Beyond what the transports admit, there has to be room to say so.
 set_max_connections(#listener{ref = Ref, transports = Transports}) ->
-    ranch:set_max_connections(Ref, 64 + lists:sum([Max || {_, Max} <- maps:values(Transports)])).
+    Max = fun(#{config := Config}) -> erlmcp_shm_transport_config:option(max_connections, Config) end,
+    ranch:set_max_connections(Ref, 64 + lists:sum([Max(Route) || Route <- maps:values(Transports)])).
 
 without(Transport, Listeners) ->
     lists:append([without_in(Transport, Listener) || Listener <- Listeners]).
 
 without_in(Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
     case maps:take(Transport, Transports) of
-        {{Path, _}, Rest} ->
-            %% Unless another has taken the path, after this one was detached.
-            _ = ets:select_delete(?ROUTES, [{{{Ref, Path}, '$1'}, [{'=:=', {map_get, transport, '$1'}, Transport}], [true]}]),
+        {_, Rest} ->
+            ok = unserve(Transport, Listener),
             case map_size(Rest) of
                 0 ->
                     %% To stop it is to end its connections, and those still have something to write.

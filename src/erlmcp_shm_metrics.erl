@@ -16,11 +16,11 @@
 
 -behaviour(gen_server).
 
--export([start_link/0, client_report/2, claude_flow/0, prometheus/0, families/0]).
+-export([start_link/0, client_report/2, claude_flow/0, prometheus/0, samples/0, families/0]).
 
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--export_type([claude_flow_metrics/0]).
+-export_type([claude_flow_metrics/0, family/0]).
 
 -type claude_flow_metrics() :: #{
     transport_type := erlmcp_shm_transport:type() | none,
@@ -40,6 +40,14 @@
     shm_entries := non_neg_integer(),
     shm_fragmentation := float(),
     reporting_clients := non_neg_integer()
+}.
+
+-type family() :: {
+    Name :: binary(),
+    counter | gauge | summary,
+    Help :: binary(),
+    %% What follows the name is "_sum" and "_count" in a summary.
+    [{Suffix :: binary(), [{Label :: atom(), Value :: atom()}], number() | nan}]
 }.
 
 -define(COUNTS, [
@@ -183,9 +191,15 @@ ranked(Rank, [{_, N} | Slower]) -> ranked(Rank - N, Slower).
 %% left out.
 -spec prometheus() -> iodata().
 prometheus() ->
+    [text(Family) || Family <- samples()].
+
+%% @doc The same as terms.
+-spec samples() -> [family()].
+samples() ->
     {Clients, Shm, Routes} = {clients(), shm(), erlmcp_shm_route:all()},
     Now = #{clients => Clients, shm => Shm, routes => Routes, metrics => claude_flow(Clients, Shm, Routes)},
-    [family(Family, Now) || Family <- table()].
+    All = [{name(Short), Type, Help, Samples(Now)} || {Short, Type, Help, Samples} <- table()],
+    [Family || {_, _, _, [_ | _]} = Family <- All].
 
 %% @doc Names and types of all there may be, in the order of the text.
 -spec families() -> [{Name :: binary(), counter | gauge | summary}].
@@ -281,17 +295,11 @@ breaker(#{breaker := Breaker}) ->
         open -> 2
     end.
 
-family({Short, Type, Help, Samples}, Now) ->
-    Name = name(Short),
-    case Samples(Now) of
-        [] ->
-            [];
-        Known ->
-            [
-                ["# HELP ", Name, $\s, Help, $\n, "# TYPE ", Name, $\s, atom_to_binary(Type), $\n]
-                | [[Name, Suffix, labels(Labels), $\s, number(Value), $\n] || {Suffix, Labels, Value} <- Known]
-            ]
-    end.
+text({Name, Type, Help, Samples}) ->
+    [
+        ["# HELP ", Name, $\s, Help, $\n, "# TYPE ", Name, $\s, atom_to_binary(Type), $\n]
+        | [[Name, Suffix, labels(Labels), $\s, number(Value), $\n] || {Suffix, Labels, Value} <- Samples]
+    ].
 
 labels([]) -> [];
 labels([{Label, Value}]) -> io_lib:format("{~s=\"~s\"}", [Label, Value]).
@@ -305,7 +313,9 @@ number(F) -> float_to_binary(F, [short]).
 %% @private
 -spec init([]) -> {ok, #{}}.
 init([]) ->
+    _ = process_flag(trap_exit, true),
     ?MODULE = ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]),
+    ok = erlmcp_shm_prometheus:register(),
     {ok, #{}}.
 
 %% @private
@@ -334,3 +344,8 @@ handle_info({'DOWN', _Monitor, process, Session, _Reason}, State) ->
     {noreply, State};
 handle_info(_Message, State) ->
     {noreply, State}.
+
+%% @private
+-spec terminate(term(), #{}) -> ok.
+terminate(_Reason, _State) ->
+    erlmcp_shm_prometheus:deregister().

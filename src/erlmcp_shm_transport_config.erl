@@ -6,7 +6,7 @@
 %% given stays away.
 -module(erlmcp_shm_transport_config).
 
--export([check/3, option/2]).
+-export([check/3, option/2, tables/0]).
 
 -define(MAX_BYTES, (1 bsl 31)).
 %% The longest timer there is.
@@ -31,9 +31,15 @@ default(port) -> 8080;
 default(allowed_origins) -> local;
 default(max_connections) -> 1024;
 default(rate_limit) -> infinity;
+default(metrics_path) -> "/metrics";
 default(session_timeout) -> 600000;
 default(max_message_bytes) -> 4194304;
 default(max_queue_bytes) -> 8388608.
+
+%% @doc All there is. (A `url' is none of these: it becomes three of them.)
+-spec tables() -> [{Name :: atom(), [erlmcp_shm_check:row()]}].
+tables() ->
+    [{tls, tls_keys()} | [{Type, keys(Type)} || Type <- [websocket, http, sse, stdio]]].
 
 given(Map, Keys, Path) ->
     maps:filter(fun(_, Value) -> Value =/= undefined end, erlmcp_shm_check:table(Map, Keys, Path, Path)).
@@ -69,7 +75,9 @@ listener_keys(UrlPath, Compressions, Compression) ->
         {allowed_origins, fun origins/2, default(allowed_origins)},
         {max_connections, {integer, 1, ?MANY}, default(max_connections)},
         %% Messages a second, from one address.
-        {rate_limit, fun rate/1, default(rate_limit)}
+        {rate_limit, fun rate/1, default(rate_limit)},
+        %% Of the figures for Prometheus.
+        {metrics_path, fun metrics_path/1, default(metrics_path)}
     ].
 
 message_keys(Batching, {Size, Bytes, Delay}) ->
@@ -175,6 +183,9 @@ url_path(UrlPath) ->
         {ok, [$/ | _]} = Ok -> Ok;
         _ -> error
     end.
+
+metrics_path(false) -> {ok, false};
+metrics_path(UrlPath) -> url_path(UrlPath).
 
 tls(false, _Path) -> false;
 tls(Tls, Path) -> given(Tls, tls_keys(), Path).

@@ -62,3 +62,38 @@ fn the_shown_file_has_every_key_below_its_meaning() {
     }
     assert_eq!(seen, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
 }
+
+/// Every key as docs/configuration.md has it: what the code says of a value that is none, and what its table says.
+#[test]
+fn the_reference_has_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let reference = std::fs::read_to_string(path).unwrap();
+    let (_, table) = reference.split_once("<!-- client -->\n").unwrap();
+    let shown: Vec<_> = table
+        .lines()
+        .take_while(|l| !l.is_empty())
+        .skip(2)
+        .collect();
+    let row = |key: &Key| {
+        let default = match key.default {
+            "" => "none".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let (name, meaning) = (key.name, key.meaning);
+        format!("| `{name}` | {} | {default} | {meaning} |", wanted(name))
+    };
+    let expected: Vec<_> = KEYS.iter().map(row).collect();
+    assert_eq!(shown, expected, "\n{}\n", expected.join("\n"));
+}
+
+/// What has to be the value of a key: the answer to one that is no key's.
+fn wanted(key: &'static str) -> &'static str {
+    let Err(ConfigError::Refused { problems, .. }) = Config::parse(&format!("{key} = 2026-01-01"))
+    else {
+        panic!("a date is no {key}");
+    };
+    match problems[0].fault {
+        Fault::WrongValue { expected, .. } => expected,
+        ref other => panic!("{other:?}"),
+    }
+}
