@@ -9,6 +9,7 @@ mod commands;
 mod globals;
 mod key;
 mod output;
+mod progress;
 
 use clap::Parser;
 use globals::Globals;

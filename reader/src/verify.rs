@@ -2,7 +2,7 @@
 
 use crate::ReadError;
 use crate::generation::{Generation, patiently};
-use erlmcp_shm_layout::{Kind, Record, RecordShape, SlotValue, key_hash};
+use erlmcp_shm_layout::{Kind, Record, RecordShape, SLOT_SIZE, SlotValue, key_hash};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,7 +71,10 @@ const OUTSIDE: &str = "a slot points outside the log";
 const DISAGREE: &str = "a record is not what its slot says";
 const OVERLAP: &str = "records overlap";
 
-pub(crate) fn verify(generation: &Arc<Generation>) -> Result<Verification, ReadError> {
+pub(crate) fn verify(
+    generation: &Arc<Generation>,
+    told: &mut dyn FnMut(u64, u64),
+) -> Result<Verification, ReadError> {
     let stats = |generation: &Generation| {
         let stats = generation.words(|words| words.stats())?;
         stats.ok_or(ReadError::Contended)
@@ -81,6 +84,7 @@ pub(crate) fn verify(generation: &Arc<Generation>) -> Result<Verification, ReadE
         found: Verification::default(),
         known: BTreeMap::new(),
         damaged: BTreeMap::new(),
+        progress: Progress::new(generation, told),
     };
     check.note_slots()?;
     // The tail after the slots: so the records that they name lie before it, but for those of puts
@@ -89,6 +93,7 @@ pub(crate) fn verify(generation: &Arc<Generation>) -> Result<Verification, ReadE
     if tail < generation.header.log_offset() || tail > generation.header.file_size {
         return Err(ReadError::Corrupt("the log's tail lies outside the log"));
     }
+    check.progress.total += tail - generation.header.log_offset();
     check.walk_log(tail)?;
     check.compare_slots()?;
     check.found.damaged = check.damaged.into_values().collect();
@@ -101,6 +106,38 @@ struct Check<'a> {
     /// The records that slots name, and whether the log holds just that.
     known: BTreeMap<u64, (SlotValue, bool)>,
     damaged: BTreeMap<u64, Damage>,
+    progress: Progress<'a>,
+}
+
+/// How much of the work is done, in bytes: the index is walked twice and the log once.
+struct Progress<'a> {
+    told: &'a mut dyn FnMut(u64, u64),
+    done: u64,
+    total: u64,
+    next: u64,
+}
+
+/// So many bytes after one another are worth a call.
+const STEP: u64 = 256 << 10;
+
+impl<'a> Progress<'a> {
+    /// As long as the log's tail is not known, of the index alone.
+    fn new(generation: &Generation, told: &'a mut dyn FnMut(u64, u64)) -> Self {
+        Self {
+            told,
+            done: 0,
+            total: 2 * generation.header.slot_count * SLOT_SIZE as u64,
+            next: STEP,
+        }
+    }
+
+    fn step(&mut self, bytes: u64) {
+        self.done += bytes;
+        if self.done >= self.next {
+            self.next = self.done + STEP;
+            (self.told)(self.done, self.total);
+        }
+    }
 }
 
 impl Check<'_> {
@@ -126,6 +163,7 @@ impl Check<'_> {
 
     fn note_slots(&mut self) -> Result<(), ReadError> {
         for position in self.positions() {
+            self.progress.step(SLOT_SIZE as u64);
             if let Some((_, value)) = patiently(|| self.generation.slot(position))? {
                 self.known.insert(value.record, (value, false));
             }
@@ -152,6 +190,7 @@ impl Check<'_> {
             } else {
                 self.damage(offset, CHECKSUM, None);
             }
+            let before = offset;
             offset = match next {
                 Some(next) if seen.is_some() => next,
                 // Behind damage: where its length says, if a whole record stands there; else at
@@ -162,6 +201,7 @@ impl Check<'_> {
                     behind.next().map_or(tail, |(offset, _)| *offset)
                 }
             };
+            self.progress.step(offset - before);
         }
         Ok(())
     }
@@ -179,6 +219,7 @@ impl Check<'_> {
         // For records published since the walk, which are as disjoint as all.
         let mut budget = Budget(generation.header.file_size);
         for position in self.positions() {
+            self.progress.step(SLOT_SIZE as u64);
             let Some(raw) = patiently(|| generation.raw_entry(position))? else {
                 continue;
             };

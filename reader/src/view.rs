@@ -185,7 +185,25 @@ impl View {
 
     /// Checks every record and slot of this generation: see [`Verification`].
     pub fn verify(&self) -> Result<Verification, ReadError> {
-        crate::verify::verify(self.pinned())
+        self.verify_with(|_, _| {})
+    }
+
+    /// The same, which says now and then how many bytes it has walked, and of how many. (The number of
+    /// all is final once the index has been walked for the first time.)
+    ///
+    /// ```
+    /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
+    /// # let store = support::doc_store();
+    /// # let shm = erlmcp_shm_reader::Reader::open(store.path())?;
+    /// let found = shm.view()?.verify_with(|done, of| eprintln!("{done} of {of} bytes"))?;
+    /// assert!(found.is_sound());
+    /// # Ok::<(), erlmcp_shm_reader::ReadError>(())
+    /// ```
+    pub fn verify_with(
+        &self,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Verification, ReadError> {
+        crate::verify::verify(self.pinned(), &mut progress)
     }
 }
 

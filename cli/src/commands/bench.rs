@@ -5,16 +5,20 @@
 
 use crate::globals::{Filter, Globals};
 use crate::output::{Answer, Failure, Output, say, shown};
+use crate::progress::{Progress, Unit};
 use clap::Args;
 use erlmcp_shm_reader::{Entry, Kind, ReadError, Reader};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::hint::black_box;
 use std::io;
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// Keys of one call of `get_many`.
 const BATCH: usize = 16;
+/// Lookups between two looks at the progress, which no measurement includes.
+const STRIDE: u64 = 1 << 16;
 
 #[derive(Args)]
 pub struct Bench {
@@ -46,7 +50,9 @@ impl Bench {
         for (kind, key) in &keys {
             look_up(&reader, *kind, key)?;
         }
-        let each = self.timed_one_by_one(&reader, &keys, &mut order)?;
+        let mut progress = Progress::new("measuring", Unit::Count);
+        let mut done = |lookups| progress.at(lookups, Some(3 * self.reads));
+        let each = self.timed_one_by_one(&reader, &keys, &mut order, &mut done)?;
         let timer = timer_cost(self.reads.min(100_000));
         let result = JsonBench {
             keys: keys.len(),
@@ -59,9 +65,10 @@ impl Bench {
             max_ns: each.nanos.max(),
             timer_p50_ns: timer.value_at_quantile(0.5),
             timer_p99_ns: timer.value_at_quantile(0.99),
-            overlapped_mean_ns: self.overlapped_mean(&reader, &keys, &mut order)?,
-            get_many_mean_ns: self.get_many_mean(&reader, &keys, &mut order)?,
+            overlapped_mean_ns: self.overlapped_mean(&reader, &keys, &mut order, &mut done)?,
+            get_many_mean_ns: self.get_many_mean(&reader, &keys, &mut order, &mut done)?,
         };
+        drop(progress);
         let mut out = Output::new();
         if globals.json {
             out.json(&result)?;
@@ -88,10 +95,14 @@ impl Bench {
         reader: &Reader,
         keys: &Keys,
         order: &mut Random,
+        done: &mut dyn FnMut(u64),
     ) -> Result<Timed, ReadError> {
         let mut nanos = histogram();
         let mut absent = 0;
-        for _ in 0..self.reads {
+        for read in 0..self.reads {
+            if read % STRIDE == 0 {
+                done(read);
+            }
             let (kind, key) = &keys[order.below(keys.len())];
             warm(key);
             let start = Instant::now();
@@ -108,13 +119,18 @@ impl Bench {
         reader: &Reader,
         keys: &Keys,
         order: &mut Random,
+        done: &mut dyn FnMut(u64),
     ) -> Result<f64, ReadError> {
-        let start = Instant::now();
-        for _ in 0..self.reads {
-            let (kind, key) = &keys[order.below(keys.len())];
-            look_up(reader, *kind, key)?;
-        }
-        Ok(start.elapsed().as_nanos() as f64 / self.reads as f64)
+        let took = in_strides(self.reads, |stride| {
+            done(self.reads + stride.start);
+            let start = Instant::now();
+            for _ in stride {
+                let (kind, key) = &keys[order.below(keys.len())];
+                look_up(reader, *kind, key)?;
+            }
+            Ok(start.elapsed())
+        })?;
+        Ok(took.as_nanos() as f64 / self.reads as f64)
     }
 
     fn get_many_mean(
@@ -122,20 +138,37 @@ impl Bench {
         reader: &Reader,
         keys: &Keys,
         order: &mut Random,
+        done: &mut dyn FnMut(u64),
     ) -> Result<f64, ReadError> {
         let batches = self.reads.div_ceil(BATCH as u64);
-        let start = Instant::now();
-        for _ in 0..batches {
-            let batch: [(Kind, &[u8]); BATCH] = std::array::from_fn(|_| {
-                let (kind, key) = &keys[order.below(keys.len())];
-                (*kind, key.as_slice())
-            });
-            for entry in reader.view()?.get_many(&batch) {
-                touch(entry?.as_ref());
+        let took = in_strides(batches, |stride| {
+            done(2 * self.reads + stride.start * BATCH as u64);
+            let start = Instant::now();
+            for _ in stride {
+                let batch: [(Kind, &[u8]); BATCH] = std::array::from_fn(|_| {
+                    let (kind, key) = &keys[order.below(keys.len())];
+                    (*kind, key.as_slice())
+                });
+                for entry in reader.view()?.get_many(&batch) {
+                    touch(entry?.as_ref());
+                }
             }
-        }
-        Ok(start.elapsed().as_nanos() as f64 / (batches * BATCH as u64) as f64)
+            Ok(start.elapsed())
+        })?;
+        Ok(took.as_nanos() as f64 / (batches * BATCH as u64) as f64)
     }
+}
+
+/// Does `n` things, some at a time: the sum of what each part says that it took.
+fn in_strides(
+    n: u64,
+    mut part: impl FnMut(Range<u64>) -> Result<Duration, ReadError>,
+) -> Result<Duration, ReadError> {
+    let mut took = Duration::ZERO;
+    for start in (0..n).step_by(STRIDE as usize) {
+        took += part(start..n.min(start + STRIDE))?;
+    }
+    Ok(took)
 }
 
 struct Timed {

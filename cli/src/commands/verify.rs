@@ -3,6 +3,7 @@
 use crate::globals::Globals;
 use crate::key::{JsonKey, escaped};
 use crate::output::{Answer, Failure, Output};
+use crate::progress::{Progress, Unit};
 use clap::Args;
 use erlmcp_shm_reader::{Damage, Verification};
 use serde::Serialize;
@@ -13,7 +14,10 @@ pub struct Verify {}
 
 impl Verify {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
-        let found = globals.open()?.verify()?;
+        let mut progress = Progress::new("checking", Unit::Bytes);
+        let view = globals.open()?.view()?;
+        let found = view.verify_with(|done, of| progress.at(done, Some(of)))?;
+        drop(progress);
         let mut out = Output::new();
         let printed = if globals.json {
             out.json(&JsonVerification::new(&found))
