@@ -2,6 +2,7 @@
 
 use crate::key::escaped;
 use erlmcp_shm_reader::ReadError;
+use erlmcp_shm_writer::WriteError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt::Display;
@@ -33,6 +34,10 @@ impl From<Answer> for ExitCode {
 pub enum Failure {
     /// The store cannot be opened or read.
     Read(ReadError),
+    /// The store cannot be written.
+    Write(WriteError),
+    /// What is to be written cannot be read.
+    Input(String),
     /// The client has no answer, or its configuration is wrong.
     Client(String),
     /// No tier has it, or the server refuses.
@@ -46,7 +51,14 @@ impl Failure {
     pub fn message(&self, path: &Path) -> Option<String> {
         match self {
             Failure::Read(error) => Some(format!("{}: {}", shown(path), explained(*error))),
-            Failure::Client(message) | Failure::Absent(message) => Some(message.clone()),
+            Failure::Write(WriteError::Locked) => Some(format!(
+                "{}: another writer has this store open: stop it, or give another --path",
+                shown(path)
+            )),
+            Failure::Write(error) => Some(format!("{}: {error}", shown(path))),
+            Failure::Client(message) | Failure::Absent(message) | Failure::Input(message) => {
+                Some(message.clone())
+            }
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => None,
             Failure::Output(error) => Some(format!("stdout: {error}")),
         }
@@ -58,7 +70,11 @@ impl From<Failure> for ExitCode {
         ExitCode::from(match failure {
             Failure::Read(ReadError::Corrupt(_)) | Failure::Absent(_) => 1,
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
-            Failure::Read(_) | Failure::Client(_) | Failure::Output(_) => 2,
+            Failure::Read(_)
+            | Failure::Write(_)
+            | Failure::Input(_)
+            | Failure::Client(_)
+            | Failure::Output(_) => 2,
         })
     }
 }
@@ -66,6 +82,12 @@ impl From<Failure> for ExitCode {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Failure::Read(error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Failure::Write(error)
     }
 }
 

@@ -4,6 +4,7 @@ mod ask;
 mod bench;
 mod get;
 mod list;
+mod publish;
 mod stat;
 mod verify;
 mod watch;
@@ -29,6 +30,8 @@ pub enum Command {
     Watch(watch::Watch),
     /// Measures what lookups in this store cost
     Bench(bench::Bench),
+    /// Publishes a folder's files as resources, without an Erlang node: this command is the writer
+    Publish(publish::Publish),
     /// Reads a resource through the client: from shared memory, or else from the server
     Read(ask::Read),
     /// Lists the tools that the client sees: a line each, name and description
@@ -50,6 +53,7 @@ impl Command {
             Command::Verify(verify) => verify.run(globals),
             Command::Watch(watch) => watch.run(globals),
             Command::Bench(bench) => bench.run(globals),
+            Command::Publish(publish) => publish.run(globals),
             Command::Read(read) => read.run(globals),
             Command::Tools(tools) => tools.run(globals),
             Command::Call(call) => call.run(globals),

@@ -6,6 +6,7 @@ mod get;
 mod list;
 mod open;
 mod pipes;
+mod publish;
 mod stat;
 mod store;
 mod verify;
