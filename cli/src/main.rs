@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod dump;
 mod globals;
 mod key;
 mod output;

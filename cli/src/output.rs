@@ -38,6 +38,8 @@ pub enum Failure {
     Write(WriteError),
     /// What is to be written cannot be read.
     Input(String),
+    /// What is to be written is not as it was.
+    Damaged(String),
     /// The client has no answer, or its configuration is wrong.
     Client(String),
     /// No tier has it, or the server refuses.
@@ -56,9 +58,10 @@ impl Failure {
                 shown(path)
             )),
             Failure::Write(error) => Some(format!("{}: {error}", shown(path))),
-            Failure::Client(message) | Failure::Absent(message) | Failure::Input(message) => {
-                Some(message.clone())
-            }
+            Failure::Client(message)
+            | Failure::Absent(message)
+            | Failure::Input(message)
+            | Failure::Damaged(message) => Some(message.clone()),
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => None,
             Failure::Output(error) => Some(format!("stdout: {error}")),
         }
@@ -68,7 +71,7 @@ impl Failure {
 impl From<Failure> for ExitCode {
     fn from(failure: Failure) -> Self {
         ExitCode::from(match failure {
-            Failure::Read(ReadError::Corrupt(_)) | Failure::Absent(_) => 1,
+            Failure::Read(ReadError::Corrupt(_)) | Failure::Absent(_) | Failure::Damaged(_) => 1,
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
             Failure::Read(_)
             | Failure::Write(_)

@@ -78,7 +78,8 @@ fn octal(text: &str) -> Result<u32, &'static str> {
 
 /// A writer whose heart beats in a thread of its own. Dropping it closes the store.
 pub struct Alive {
-    writer: Writer,
+    /// Invariant: not `None` but in the drop.
+    writer: Option<Writer>,
     /// Why it must not be used any more.
     ended: Arc<OnceLock<WriteError>>,
     /// Dropped first, which ends the thread.
@@ -111,7 +112,7 @@ impl Alive {
             }
         });
         Ok(Self {
-            writer,
+            writer: Some(writer),
             ended,
             beating: Some((stop, thread)),
         })
@@ -127,7 +128,7 @@ impl Deref for Alive {
     type Target = Writer;
 
     fn deref(&self) -> &Writer {
-        &self.writer
+        self.writer.as_ref().expect("there until the drop")
     }
 }
 
@@ -137,10 +138,15 @@ impl Drop for Alive {
             drop(stop);
             let _ = thread.join();
         }
-        if self.check().is_ok() {
-            let _ = self.writer.flush();
+        let sound = self.check().is_ok();
+        match self.writer.take() {
+            Some(writer) if sound => {
+                let _ = writer.flush();
+                writer.close();
+            }
+            // Closing it would touch a file that is not there any more. The process ends presently.
+            writer => std::mem::forget(writer),
         }
-        self.writer.close();
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod bench;
 mod client;
+mod dump;
 mod get;
 mod list;
 mod open;
 mod pipes;
 mod publish;
+mod publish_watch;
 mod stat;
 mod store;
 mod verify;

@@ -269,7 +269,7 @@ fn a_file_that_may_not_be_read() {
     let folder = Folder::new();
     let closed = folder.file("closed", "1");
     folder.file("open", "1");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&closed).is_ok() {
         println!("SKIPPED: root may read everything");
         return;
