@@ -1,4 +1,4 @@
-.PHONY: build setup demo test bench bench-full soak interop clean
+.PHONY: build setup demo test bench bench-full soak interop dist clean
 
 # The Rust programs, in target/release, and the OTP application, in _build.
 build: setup
@@ -34,6 +34,12 @@ soak: setup
 interop: setup
 	@scripts/everything.sh
 	cargo test -p erlmcp-shm-client --test everything --test dropin -- --nocapture
+
+# A tarball of the command and the application, for machines without a compiler, in target/dist; and the crates as they
+# would be published.
+dist: build
+	@scripts/package.sh
+	@scripts/dist.sh
 
 clean:
 	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump

@@ -27,6 +27,17 @@ for crate in "${crates[@]}"; do
   done
 done
 
+# The application's package has to hold a whole workspace.
+whole=$(mktemp -d)
+trap 'rm -rf "$log" "$whole"' EXIT
+erl -noinput -eval '
+  {ok, [{application, erlmcp_shm, Keys}]} = file:consult("src/erlmcp_shm.app.src"),
+  [io:format("~s~n", [File]) || File <- proplists:get_value(files, Keys)],
+  halt().' |
+  tar --create --exclude target --files-from=- | tar --extract --directory "$whole"
+cargo metadata --locked --no-deps --format-version 1 --manifest-path "$whole/Cargo.toml" >/dev/null
+[[ -x $whole/scripts/build-nif.sh ]] || die "the application's package cannot build its NIF"
+
 cargo check --locked -p erlmcp-shm-reader --no-default-features
 tree=$(
   cargo tree --locked -p erlmcp-shm-reader --no-default-features --no-dedupe \

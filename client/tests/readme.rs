@@ -32,9 +32,8 @@ fn the_example_asks_shared_memory_and_the_server() {
     let text =
         format!("[mcp.erlmcp]\nshared_memory.path = {store:?}\nstdio.command = {server:?}\n");
     std::fs::write(&config, text).unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", env!("CARGO_PKG_NAME")])
-        .args(["--example", "tiers", "--"])
+    // Cargo builds it beside the server.
+    let output = Command::new(server.with_file_name("tiers"))
         .arg(&config)
         .output()
         .unwrap();
