@@ -30,7 +30,7 @@ date=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 mkdir -p target/dist
 tarball=$root/target/dist/$name.tar.gz
 tar --create --directory "$scratch" --sort=name --mtime="@$date" --owner=0 --group=0 --numeric-owner "$name" |
-  gzip --no-name --best >"$tarball"
+  gzip --no-name >"$tarball"
 rm -rf "$tree"
 
 # Unpacked somewhere else, with nothing of this clone in sight.

@@ -282,3 +282,48 @@ impl Reading {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn whole() -> Vec<u8> {
+        let entries = (1..5).map(|n| Line {
+            kind: Some("resource".into()),
+            key: Some(format!("key{n}")),
+            version: Some(n),
+            data_base64: Some(BASE64.encode([n as u8, 0xff])),
+            ..Line::default()
+        });
+        let lines = [Line::first()]
+            .into_iter()
+            .chain(entries)
+            .chain([Line::last(4)]);
+        let text = lines.map(|line| serde_json::to_string(&line).unwrap() + "\n");
+        text.collect::<String>().into_bytes()
+    }
+
+    proptest! {
+        /// Whatever becomes of a dump: its entries, or a line to look at.
+        #[test]
+        fn damaged(at in any::<prop::sample::Index>(), length in 0..9_usize, put in prop::collection::vec(any::<u8>(), 0..9), partial: bool) {
+            let mut text = whole();
+            let at = at.index(text.len());
+            let end = text.len().min(at + length);
+            text.splice(at..end, put);
+            let lines = text.split(|byte| *byte == b'\n').count();
+            match parse(&text, partial) {
+                Ok(entries) => {
+                    // What is not whole is taken only where that is asked for.
+                    prop_assert!(partial || entries.len() == 4, "{}", entries.len());
+                    prop_assert!(entries.is_sorted_by_key(|entry| entry.version));
+                }
+                Err(faults) => {
+                    prop_assert!(!faults.is_empty());
+                    prop_assert!(faults.iter().all(|(line, _)| (1..=lines).contains(line)), "{faults:?}");
+                }
+            }
+        }
+    }
+}
