@@ -1,4 +1,4 @@
-.PHONY: build setup demo test bench bench-full soak interop clean
+.PHONY: build setup demo test bench bench-full soak interop dist clean
 
 # The Rust programs, in target/release, and the OTP application, in _build.
 build: setup
@@ -33,6 +33,12 @@ soak: setup
 # Servers and clients that nobody here wrote: the MCP project's own, out of npm. Writes the README's table of them anew.
 interop: setup
 	@scripts/interop.sh
+
+# A tarball of the command and the application, for machines without a compiler, in target/dist; and the crates as they
+# would be published.
+dist: build
+	@scripts/package.sh
+	@scripts/dist.sh
 
 clean:
 	rm -rf target _build priv/*.so rebar3.crashdump erl_crash.dump

@@ -66,6 +66,14 @@ step 'rebar3 xref' rebar3 xref
 step 'rebar3 dialyzer' rebar3 dialyzer
 step 'rebar3 ct' rebar3 ct
 step 'the demo' scripts/demo.sh
+step 'the crates as packages' scripts/package.sh
+step 'a release that depends on this' scripts/release.sh
+if command -v mix >/dev/null; then
+  step 'a mix project that depends on this' scripts/elixir.sh
+else
+  skip 'a mix project that depends on this' 'there is no Elixir'
+fi
+step 'the tarball' scripts/dist.sh
 
 for log in "$logs"/failed*; do
   [[ -e $log ]] || continue

@@ -30,3 +30,9 @@ printf '\n== Miri\n'
 scripts/miri.sh
 printf '\n== AddressSanitizer\n'
 scripts/asan.sh
+printf '\n== each crate built from its package, and by the oldest Rust\n'
+scripts/package.sh --verify
+printf '\n== other targets\n'
+scripts/cross.sh
+printf '\n== a release whose NIF is compiled as a dependency\n'
+scripts/release.sh --compile

@@ -28,8 +28,6 @@
 %% How long connections may go on without their transport.
 -define(DRAIN_MS, 5000).
 
-%% Where the figures of the node are, unless it is said otherwise.
-
 -define(TRIES, 10).
 -define(PAUSE_MS, 20).
 

@@ -1,4 +1,4 @@
-//! The command `erlmcp-shm`: looks into a store from outside the processes that use it.
+//! The command `erlmcp-shm`: looks into a store from outside the processes that use it, or is its writer itself.
 //!
 //! Data goes to stdout as it is, everything else to stderr. Exit codes: 0 found and well, 1 not found
 //! or damaged, 2 wrong usage or a store that cannot be opened.
@@ -6,12 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod dump;
 mod facts;
 mod globals;
 mod key;
 mod output;
 mod progress;
+mod publication;
 mod snapshot;
+mod tree;
+mod uri;
+mod wake;
+mod writing;
 
 use clap::Parser;
 use globals::Globals;

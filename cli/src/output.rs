@@ -2,6 +2,7 @@
 
 use crate::key::escaped;
 use erlmcp_shm_reader::ReadError;
+use erlmcp_shm_writer::WriteError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt::Display;
@@ -33,6 +34,12 @@ impl From<Answer> for ExitCode {
 pub enum Failure {
     /// The store cannot be opened or read.
     Read(ReadError),
+    /// The store cannot be written.
+    Write(WriteError),
+    /// What is to be written cannot be read.
+    Input(String),
+    /// What is to be written is not as it was.
+    Damaged(String),
     /// The client has no answer, or its configuration is wrong.
     Client(String),
     /// No tier has it, or the server refuses.
@@ -46,7 +53,15 @@ impl Failure {
     pub fn message(&self, path: &Path) -> Option<String> {
         match self {
             Failure::Read(error) => Some(format!("{}: {}", shown(path), explained(*error))),
-            Failure::Client(message) | Failure::Absent(message) => Some(message.clone()),
+            Failure::Write(WriteError::Locked) => Some(format!(
+                "{}: another writer has this store open: stop it, or give another --path",
+                shown(path)
+            )),
+            Failure::Write(error) => Some(format!("{}: {error}", shown(path))),
+            Failure::Client(message)
+            | Failure::Absent(message)
+            | Failure::Input(message)
+            | Failure::Damaged(message) => Some(message.clone()),
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => None,
             Failure::Output(error) => Some(format!("stdout: {error}")),
         }
@@ -56,9 +71,13 @@ impl Failure {
 impl From<Failure> for ExitCode {
     fn from(failure: Failure) -> Self {
         ExitCode::from(match failure {
-            Failure::Read(ReadError::Corrupt(_)) | Failure::Absent(_) => 1,
+            Failure::Read(ReadError::Corrupt(_)) | Failure::Absent(_) | Failure::Damaged(_) => 1,
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
-            Failure::Read(_) | Failure::Client(_) | Failure::Output(_) => 2,
+            Failure::Read(_)
+            | Failure::Write(_)
+            | Failure::Input(_)
+            | Failure::Client(_)
+            | Failure::Output(_) => 2,
         })
     }
 }
@@ -66,6 +85,12 @@ impl From<Failure> for ExitCode {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Failure::Read(error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Failure::Write(error)
     }
 }
 

@@ -41,6 +41,11 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+compile_error!(
+    "erlmcp-shm-writer needs Linux: locks of open files, an exchange of two names, a futex. (erlmcp-shm-reader does not.)"
+);
+
 mod batch;
 mod build;
 mod error;

@@ -27,7 +27,7 @@ use crate::sys::{self, FileId};
 
 /// No counter comes near this in the life of a store: what reaches it was never counted. (A counter with
 /// one flipped bit is not below it by little, so what a start takes for good, the next one does as well.)
-const MAX_COUNTER: u64 = 1 << 62;
+pub const MAX_COUNTER: u64 = 1 << 62;
 
 /// A store that some writer left behind.
 pub struct Remains {

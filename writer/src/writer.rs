@@ -9,6 +9,7 @@ use std::time::Duration;
 use erlmcp_shm_layout::{Attributes, Kind, State as GenerationState};
 use parking_lot::Mutex;
 
+use crate::recovery::MAX_COUNTER;
 use crate::shared::{Locked, Shared};
 use crate::sizing::Demand;
 use crate::state::{Op, Open, State, Step};
@@ -16,6 +17,8 @@ use crate::{Options, Phase, WriteError, WriterStats, build, sys};
 
 /// Rollovers that one put waits for before it gives up: more means that others fill every one.
 const MAX_WAITS: u32 = 64;
+/// No version is raised beyond this, so that as many are left to be given out.
+const HIGHEST_RAISED: u64 = MAX_COUNTER / 2;
 
 /// The writer of a store. Clones share it; dropping the last one closes it.
 ///
@@ -258,6 +261,32 @@ impl Writer {
             shared.open(state)?;
         }
         state.build_error.map_or(Ok(()), Err)
+    }
+
+    /// Sees to it that the next version is higher than `version`, and returns the highest that counts as given out.
+    /// For what brings entries back under the versions that they had; a version alone leaves no trace in the file.
+    ///
+    /// ```
+    /// use erlmcp_shm_writer::{Kind, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// let writer = Writer::options().open(dir.path().join("export.bin"))?;
+    /// assert_eq!(writer.raise_version(41)?, 41);
+    /// assert_eq!(writer.put(Kind::Resource, b"x", b"..", b"{}")?, 42);
+    /// assert_eq!(writer.raise_version(7)?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BadOption`](WriteError::BadOption) of a version that leaves few to come.
+    pub fn raise_version(&self, version: u64) -> Result<u64, WriteError> {
+        if version > HIGHEST_RAISED {
+            return Err(WriteError::BadOption("version"));
+        }
+        let shared = self.shared();
+        let mut state = shared.lock();
+        shared.open(&mut state)?;
+        state.version = state.version.max(version);
+        Ok(state.version)
     }
 
     /// Builds a new generation with the live records only, and waits for the switch to it.

@@ -2,8 +2,11 @@
 
 mod ask;
 mod bench;
+mod dump;
 mod get;
 mod list;
+mod load;
+mod publish;
 mod serve;
 mod stat;
 mod top;
@@ -36,6 +39,12 @@ pub enum Command {
     Top(top::Top),
     /// Serves figures for Prometheus and a page for people, over HTTP
     Serve(serve::Serve),
+    /// Publishes a folder's files as resources, without an Erlang node: this command is the writer
+    Publish(publish::Publish),
+    /// Writes every entry to stdout, a line of JSON each: what `load` takes
+    Dump(dump::Dump),
+    /// Loads what `dump` wrote into a store, byte for byte
+    Load(load::Load),
     /// Reads a resource through the client: from shared memory, or else from the server
     Read(ask::Read),
     /// Lists the tools that the client sees: a line each, name and description
@@ -68,6 +77,9 @@ impl Command {
             Command::Bench(bench) => bench.run(globals),
             Command::Top(top) => top.run(globals),
             Command::Serve(serve) => serve.run(globals),
+            Command::Publish(publish) => publish.run(globals),
+            Command::Dump(dump) => dump.run(globals),
+            Command::Load(load) => load.run(globals),
             Command::Read(read) => read.run(globals),
             Command::Tools(tools) => tools.run(globals),
             Command::Call(call) => call.run(globals),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod dump;
 mod get;
 mod list;
 mod open;
@@ -9,6 +10,8 @@ mod pipes;
 mod progress;
 #[path = "../support/pty.rs"]
 mod pty;
+mod publish;
+mod publish_watch;
 mod serve;
 mod stat;
 mod store;

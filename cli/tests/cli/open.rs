@@ -5,12 +5,13 @@ use erlmcp_shm_writer::Kind;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-const COMMANDS: [&[&str]; 5] = [
+const COMMANDS: [&[&str]; 6] = [
     &["stat"],
     &["list"],
     &["get", "resource", "k"],
     &["verify"],
     &["bench"],
+    &["dump"],
 ];
 
 fn store() -> Store {
@@ -149,6 +150,9 @@ fn help_and_version_are_answers() {
         "verify",
         "watch",
         "bench",
+        "publish",
+        "dump",
+        "load",
         "Exit codes",
     ] {
         assert!(help.contains(word), "{word}");

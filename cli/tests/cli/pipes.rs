@@ -26,7 +26,8 @@ fn store() -> Store {
 #[test]
 fn whoever_stops_reading_hears_no_complaint() {
     let store = store();
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 5] = [
+        &["dump"],
         &["list"],
         &["list", "--json"],
         &["get", "tool", "large"],
@@ -53,7 +54,8 @@ fn a_full_disk_is_no_success() {
         println!("SKIPPED: there is no /dev/full");
         return;
     };
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 7] = [
+        &["dump"],
         &["list"],
         &["stat"],
         &["stat", "--json"],

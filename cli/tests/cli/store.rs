@@ -109,6 +109,13 @@ impl Ran {
         json_lines(&self.fine())
     }
 
+    /// That it ended with `code`, these words on stderr, and nothing on stdout.
+    #[track_caller]
+    pub fn refused_with(self, code: i32, words: &str) {
+        assert_eq!((self.code, &self.stdout[..]), (code, &b""[..]), "{self:?}");
+        assert!(self.stderr.contains(words), "{self:?}");
+    }
+
     /// That it ended with `code`, one sentence on stderr that holds `words`, and nothing on stdout.
     #[track_caller]
     pub fn refused(self, code: i32, words: &str) {
