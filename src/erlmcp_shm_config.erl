@@ -30,6 +30,7 @@
     multiplexing := boolean(),
     health_check_interval := pos_integer(),
     circuit_breaker := breaker(),
+    bridge := erlmcp_shm_bridge_config:bridge(),
     owner := pid() | atom()
 }.
 
@@ -69,6 +70,8 @@ claude_flow_keys() ->
         {multiplexing, boolean, false},
         {health_check_interval, {integer, 1, ?MAX_MS}, 30000},
         {circuit_breaker, {section, circuit_breaker_keys()}, true},
+        %% Whether what erlmcp's servers have is published.
+        {bridge, {section, erlmcp_shm_bridge_config:keys()}, false},
         %% Who is told what comes in.
         {owner, fun process/1, undefined}
     ].
