@@ -49,7 +49,7 @@
 -type server_options() :: #{
     server := pid() | atom() | binary(),
     %% How it is called here; mandatory for a process.
-    name => unicode:chardata(),
+    name => atom() | unicode:chardata(),
     %% Before every name, or by kind.
     prefix => unicode:chardata() | #{resource | tool | prompt => unicode:chardata()},
     reconcile_interval => pos_integer(),

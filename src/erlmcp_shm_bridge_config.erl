@@ -53,7 +53,7 @@ server_keys(Defaults) ->
     [
         {server, fun target/1, undefined},
         %% A process has no name that outlives it, so it has to be given one.
-        {name, fun text/1, fun(#{server := Server}) -> name(Server) end},
+        {name, fun name/1, fun(#{server := Server}) -> Server end},
         {prefix, fun prefix/1, <<>>}
     ] ++ common(Defaults).
 
@@ -91,8 +91,9 @@ target(Pid) when is_pid(Pid), node(Pid) =:= node() -> {ok, Pid};
 target(Id) when is_atom(Id), Id =/= undefined; is_binary(Id), Id =/= <<>> -> {ok, Id};
 target(_) -> error.
 
-name(Id) when is_atom(Id) -> atom_to_binary(Id);
-name(Id) -> Id.
+name(undefined) -> error;
+name(Name) when is_atom(Name) -> {ok, atom_to_binary(Name)};
+name(Name) -> text(Name).
 
 text(Text) ->
     case possibly_empty(Text) of
