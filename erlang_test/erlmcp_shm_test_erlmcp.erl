@@ -88,7 +88,7 @@ init(newest) ->
 init(stdio) ->
     {ok, {state, #{}, #{}, #{}, false, undefined}}.
 
-generation(Server) when not is_tuple(Server) -> generation(sys:get_state(Server));
+generation(Server) when not is_tuple(Server) -> gen_server:call(Server, generation);
 generation(State) ->
     case tuple_size(State) of
         11 -> old;
@@ -140,6 +140,8 @@ handle_call({delete_tool, Key}, _From, State) ->
     delete_from(tool, Key, State);
 handle_call({delete_prompt, Key}, _From, State) ->
     delete_from(prompt, Key, State);
+handle_call(generation, _From, State) ->
+    {reply, generation(State), State};
 %% As a tool that takes its time is called in the server's process.
 handle_call({work, Ms}, _From, State) ->
     timer:sleep(Ms),

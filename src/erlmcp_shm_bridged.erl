@@ -136,7 +136,7 @@ later(Ms, #bridged{timer = Before, options = #{name := Name}} = B) ->
 %% @doc Answers the caller once what the server has now is published.
 -spec sync(gen_server:from(), bridged()) -> bridged().
 sync(From, #bridged{waiting = Waiting} = B) ->
-    look_at_all(B#bridged{waiting = [From | Waiting], sparing = false}).
+    look_at_all(B#bridged{waiting = [From | Waiting]}).
 
 look_at_all(#bridged{worker = none, tap = Tap, pid = Pid, options = Options, learned = Learned} = B) ->
     ok = erlmcp_shm_tap:relisting(Tap),
@@ -239,14 +239,15 @@ learned(Places, #bridged{published = Published} = B) when is_list(Places) ->
 learned(_, B) ->
     B.
 
-%% What was told meanwhile is left alone: the listing may be older.
-reconcile(Listing, #bridged{touched = Touched, known = Known, published = Published, sparing = Sparing} = B) ->
+%% What was told meanwhile is left alone: the listing may be older. Who waits wants all of it to be true.
+reconcile(Listing, #bridged{touched = Touched, known = Known, published = Published} = B) ->
+    #bridged{sparing = Sparing, waiting = Waiting} = B,
     Listed = maps:without(maps:keys(Touched), Listing),
     Gone = maps:keys(maps:without(maps:keys(Listing), maps:without(maps:keys(Touched), Known))),
     Left = [place(Item, B) || Item <- maps:keys(maps:merge(Listing, Touched))],
     Stale = maps:keys(maps:without(Left, Published)),
     Listened = lists:foldl(fun listed/2, B, lists:sort(maps:to_list(Listed))),
-    case Sparing of
+    case Sparing andalso Waiting =:= [] of
         true -> Listened;
         false -> lists:foldl(fun withdraw/2, lists:foldl(fun forget/2, Listened, Gone), Stale)
     end.
@@ -374,13 +375,23 @@ withdraw({Kind, Key} = Place, #bridged{published = Published} = B) ->
 
 %% Said once, and again when it is another.
 trouble({Kind, Key} = Item, Reason, #bridged{troubles = Troubles, options = #{name := Name}} = B) ->
+    Troubled = B#bridged{troubles = Troubles#{Item => Reason}},
     case Troubles of
-        #{Item := Reason} -> ok;
-        %% The exporter's end was said already, and this would be said of everything.
-        _ when Reason =:= not_started -> ok;
-        _ -> ?LOG_WARNING(#{what => bridge, server => Name, kind => Kind, key => Key, trouble => Reason})
-    end,
-    B#bridged{troubles = Troubles#{Item => Reason}}.
+        %% The exporter's end was said already, and this would be said of everything. It should be back soon.
+        _ when Reason =:= not_started ->
+            soon(Troubled);
+        #{Item := Reason} ->
+            Troubled;
+        _ ->
+            ?LOG_WARNING(#{what => bridge, server => Name, kind => Kind, key => Key, trouble => Reason}),
+            Troubled
+    end.
+
+soon(#bridged{timer = Timer} = B) ->
+    case is_reference(Timer) andalso erlang:read_timer(Timer) of
+        Ms when is_integer(Ms), Ms =< ?LOOK_AGAIN_MS -> B;
+        _ -> later(?LOOK_AGAIN_MS, B)
+    end.
 
 fine(Item, #bridged{troubles = Troubles} = B) ->
     B#bridged{troubles = maps:remove(Item, Troubles)}.
