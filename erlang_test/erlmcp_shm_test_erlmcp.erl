@@ -9,7 +9,7 @@
 -behaviour(gen_server).
 
 -export([start/1, start/2, stop/1, add_resource/3, add_tool/3, add_prompt/3, delete/3, notify/2, has/1, debug/1]).
--export([registry/1, register_server/2, unregister_server/1, unload_registry/0, find_server/1, list_servers/0]).
+-export([stand_in/3, unload/1, registry/1, register_server/2, unregister_server/1, unload_registry/0, find_server/1, list_servers/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 start(Generation) ->
@@ -184,28 +184,36 @@ delete_from(Kind, Key, State) ->
 
 registry(Owner) ->
     ?MODULE = ets:new(?MODULE, [named_table, public, {heir, Owner, none}]),
-    Source = [
-        "-module(erlmcp_registry).",
-        "-export([find_server/1, list_servers/0]).",
-        "find_server(Id) -> erlmcp_shm_test_erlmcp:find_server(Id).",
-        "list_servers() -> erlmcp_shm_test_erlmcp:list_servers()."
-    ],
-    Forms = [
-        begin
-            {ok, Tokens, _} = erl_scan:string(Line),
-            {ok, Form} = erl_parse:parse_form(Tokens),
-            Form
-        end
-     || Line <- Source
-    ],
-    {ok, erlmcp_registry, Beam} = compile:forms(Forms),
-    {module, erlmcp_registry} = code:load_binary(erlmcp_registry, "stand-in", Beam),
-    ok.
+    stand_in(erlmcp_registry, ?MODULE, [{find_server, 1}, {list_servers, 0}]).
 
 unload_registry() ->
-    _ = code:delete(erlmcp_registry),
-    _ = code:purge(erlmcp_registry),
     catch ets:delete(?MODULE),
+    unload(erlmcp_registry).
+
+%% A module of that name whose functions are those of another.
+stand_in(Module, Of, Functions) ->
+    Exports = [io_lib:format("~s/~b", [Name, Arity]) || {Name, Arity} <- Functions],
+    Source = [
+        io_lib:format("-module(~s).", [Module]),
+        io_lib:format("-export([~s]).", [lists:join(",", Exports)])
+        | [io_lib:format("~s(~s) -> ~s:~s(~s).", [Name, arguments(Arity), Of, Name, arguments(Arity)]) || {Name, Arity} <- Functions]
+    ],
+    {ok, Module, Beam} = compile:forms([form(Line) || Line <- Source]),
+    {module, Module} = code:load_binary(Module, "stand-in", Beam),
+    ok.
+
+arguments(Arity) ->
+    lists:join(",", [io_lib:format("A~b", [N]) || N <- lists:seq(1, Arity)]).
+
+form(Line) ->
+    {ok, Tokens, _} = erl_scan:string(lists:flatten(Line)),
+    {ok, Form} = erl_parse:parse_form(Tokens),
+    Form.
+
+unload(Module) ->
+    _ = code:purge(Module),
+    _ = code:delete(Module),
+    _ = code:purge(Module),
     ok.
 
 register_server(Id, Pid) ->

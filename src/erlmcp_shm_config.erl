@@ -107,6 +107,8 @@ transport_keys() ->
     ].
 
 %% A transport of somebody else's checks its configuration by itself.
+transport_config(#{module := erlmcp_shm_transport_erlmcp}) ->
+    fun erlmcp_shm_transport_erlmcp:check/2;
 transport_config(#{type := Type, module := Module}) ->
     case erlmcp_shm_transport:module(Type) of
         Module -> fun(Config, Path) -> erlmcp_shm_transport_config:check(Type, Config, Path) end;
