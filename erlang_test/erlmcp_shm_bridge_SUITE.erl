@@ -652,9 +652,9 @@ from_sys_config(Config) ->
 
 %% In another node, so that its modules are in nobody's way.
 real_erlmcp(Config) ->
-    case real_paths() of
+    case ?S:real_paths(erlmcp_server) of
         [] ->
-            {skip, "no erlmcp on the code path, and none in ERLMCP_LIBS"};
+            {skip, "no erlmcp_server on the code path, and none in ERLMCP_LIBS"};
         Paths ->
             Peer = erlmcp_shm_test:start_node(lists:append([["-pa", Path] || Path <- Paths])),
             try
@@ -662,15 +662,6 @@ real_erlmcp(Config) ->
             after
                 erlmcp_shm_test:stop_node(Peer)
             end
-    end.
-
-real_paths() ->
-    Given = [Dir || Lib <- string:lexemes(os:getenv("ERLMCP_LIBS", ""), ":"), Dir <- [Lib, filename:join(Lib, "ebin") | filelib:wildcard(Lib ++ "/*/ebin")]],
-    Real = [Dir || Dir <- Given, filelib:wildcard(filename:join(Dir, "*.beam")) =/= []],
-    case {code:which(erlmcp_server), [Dir || Dir <- Real, filelib:is_regular(filename:join(Dir, "erlmcp_server.beam"))]} of
-        {_, [_ | _]} -> Real;
-        {File, []} when is_list(File) -> [filename:dirname(File) | Real];
-        _ -> []
     end.
 
 %% By what all its versions since 0.4.0 have, without any of its header files.

@@ -9,7 +9,7 @@
 -behaviour(gen_server).
 
 -export([start/1, start/2, stop/1, add_resource/3, add_tool/3, add_prompt/3, delete/3, notify/2, has/1, debug/1]).
--export([stand_in/3, unload/1, registry/1, register_server/2, unregister_server/1, unload_registry/0, find_server/1, list_servers/0]).
+-export([real_paths/1, stand_in/3, unload/1, registry/1, register_server/2, unregister_server/1, unload_registry/0, find_server/1, list_servers/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 start(Generation) ->
@@ -178,6 +178,20 @@ delete_from(Kind, Key, State) ->
     case element(At, State) of
         #{Key := _} = Map -> {reply, ok, setelement(At, State, maps:remove(Key, Map))};
         _ -> {reply, {error, not_found}, State}
+    end.
+
+%%% The real one
+
+%% Folders of beams that a node with a real erlmcp needs, or none if that module is in none of them.
+real_paths(Module) ->
+    Libs = string:lexemes(os:getenv("ERLMCP_LIBS", ""), ":"),
+    Given = lists:append([[Lib, filename:join(Lib, "ebin") | filelib:wildcard(filename:join(Lib, "*/ebin"))] || Lib <- Libs]),
+    Dirs = [Dir || Dir <- Given, filelib:wildcard(filename:join(Dir, "*.beam")) =/= []],
+    File = atom_to_list(Module) ++ ".beam",
+    case {[Dir || Dir <- Dirs, filelib:is_regular(filename:join(Dir, File))], code:which(Module)} of
+        {[_ | _], _} -> Dirs;
+        {[], Here} when is_list(Here) -> [filename:dirname(Here) | Dirs];
+        _ -> []
     end.
 
 %%% The registry: a module of erlmcp's name that asks a table here
