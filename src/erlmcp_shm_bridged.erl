@@ -12,6 +12,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([new/2, stop/2, due/2, worked/3, tapped/3, ended/3, down/3, late/3, sync/2, info/1, is_down/1]).
+-export([evaluator/2]).
 
 -export_type([bridged/0]).
 
@@ -411,19 +412,24 @@ next(#bridged{queue = Queue, running = Running, known = Known} = B) ->
         [Item | _] ->
             Entry = maps:get(Item, Known),
             #bridged{options = #{evaluate_timeout := Ms, name := Name}} = B,
-            Pid = spawn_link(fun() -> exit({evaluated, evaluated(Item, Entry)}) end),
+            Pid = spawn_link(?MODULE, evaluator, [Item, Entry]),
             Timer = erlang:start_timer(Ms, self(), {late, Name, Pid}),
             next(B#bridged{queue = lists:delete(Item, Queue), running = Running#{Pid => {Item, Entry, Timer}}});
         _ ->
             B
     end.
 
-evaluated({resource, Uri}, Entry) ->
-    try
-        erlmcp_shm_erlmcp:content(Entry, Uri)
-    catch
-        Class:Reason -> {error, {Class, Reason}}
-    end.
+%% @private
+%% Its answer is the reason of its end, so that there is one way to hear of either.
+-spec evaluator(erlmcp_shm_erlmcp:item(), erlmcp_shm_erlmcp:entry()) -> no_return().
+evaluator({resource, Uri}, Entry) ->
+    Content =
+        try
+            erlmcp_shm_erlmcp:content(Entry, Uri)
+        catch
+            Class:Reason -> {error, {Class, Reason}}
+        end,
+    exit({evaluated, Content}).
 
 %% @doc One has had its time.
 -spec late(reference(), pid(), bridged()) -> bridged().

@@ -134,7 +134,8 @@ told(#tap{about = everything} = Tap, _State) ->
 told(#tap{about = {Kind, Key} = Item, id = Id, bridge = Bridge, counts = Counts} = Tap, State) when is_binary(Key) ->
     case atomics:add_get(Counts, ?UNDER_WAY, 1) of
         N when N =< ?MOST_UNDER_WAY ->
-            Bridge ! {?MODULE, Id, {changed, Item, erlmcp_shm_erlmcp:entry(Kind, Key, State)}};
+            Bridge ! {?MODULE, Id, {changed, Item, erlmcp_shm_erlmcp:entry(Kind, Key, State)}},
+            ok;
         _ ->
             ok = atomics:sub(Counts, ?UNDER_WAY, 1),
             relist(Tap)
