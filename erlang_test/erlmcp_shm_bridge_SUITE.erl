@@ -23,6 +23,7 @@ all() ->
         not_ours,
         except_and_kinds,
         server_ends_and_comes_back,
+        server_comes_back_with_less,
         server_ends_for_good,
         through_the_registry,
         all_of_the_registry,
@@ -291,6 +292,19 @@ server_ends_and_comes_back(_Config) ->
     ok = ?B:sync(bridged_server),
     ?assertEqual((nothing())#{tool := [<<"stays">>]}, published()),
     ?assertEqual(1, ?S:debug(Second)),
+    ok = ?S:stop(Second).
+
+%% What it was spared goes without anybody's asking.
+server_comes_back_with_less(_Config) ->
+    bridge(#{reconcile_interval => 300}),
+    First = ?S:start(bridged_server, classic),
+    ok = ?B:attach(#{server => bridged_server}),
+    ok = ?S:add_tool(First, <<"t">>, undefined),
+    ok = ?B:sync(bridged_server),
+    kill(First),
+    Second = ?S:start(bridged_server, classic),
+    erlmcp_shm_test:eventually(fun() -> maps:get(pid, maps:get(<<"bridged_server">>, ?B:info())) =:= Second end),
+    erlmcp_shm_test:eventually(fun() -> published() =:= nothing() end),
     ok = ?S:stop(Second).
 
 server_ends_for_good(_Config) ->

@@ -22,7 +22,7 @@
 %% == When a server ends ==
 %%
 %% With `on_down => keep' its entries remain; with `withdraw' they are withdrawn. When a process bears its name again,
-%% it is attached to, and what it does not have is withdrawn at the second look: it may be adding still what
+%% it is attached to, and what it does not have is withdrawn after a `reconcile_interval': it may be adding still what
 %% its predecessor had. The end of the bridge leaves the entries; its next start knows them again. After {@link
 %% detach/1} they are withdrawn.
 -module(erlmcp_shm_bridge).

@@ -2,9 +2,6 @@
 %% One server as the bridge keeps it: what it has, what of that is published, and why the rest is not. Called by the
 %% bridge's process only.
 %%
-%% What is published says in its metadata whose it is (`erlmcp_server'), so that nobody's entries but its own are ever
-%% replaced or withdrawn, and those of an earlier run of the node are known again.
-%%
 %% Nothing here waits for the server or for its functions. A *worker* finds the server, taps it and looks at all of it;
 %% *evaluators* call the functions of resources, each for a while at most.
 -module(erlmcp_shm_bridged).
@@ -30,12 +27,14 @@
     touched = #{} :: #{erlmcp_shm_erlmcp:item() => []},
     again = false :: boolean(),
     timer = none :: reference() | none,
-    %% Whether the entries of an earlier run have been looked for, and whether what the server does not have (yet, for
-    %% it may just have been started) is spared.
+    %% Why looking failed the last time.
+    failing = none :: term(),
+    %% Whether the entries of an earlier run have been looked for, and until when what the server does not have is
+    %% spared: it may just have been started, and be adding still.
     learned = false :: boolean(),
-    sparing :: boolean(),
+    spared_until = 0 :: integer(),
     known = #{} :: erlmcp_shm_erlmcp:listing(),
-    published = #{} :: #{place() => []},
+    published = #{} :: #{erlmcp_shm_bridge_store:place() => []},
     troubles = #{} :: #{erlmcp_shm_erlmcp:item() => term()},
     queue = [] :: [erlmcp_shm_erlmcp:item()],
     running = #{} :: #{pid() => {erlmcp_shm_erlmcp:item(), erlmcp_shm_erlmcp:entry(), Timer :: reference()}},
@@ -44,23 +43,18 @@
 
 -opaque bridged() :: #bridged{}.
 
-%% Where an item is published: under its name, with a prefix maybe.
--type place() :: {erlmcp_shm_erlmcp:kind(), Key :: binary()}.
-
--define(MARK, <<"erlmcp_server">>).
 -define(LOOK_AGAIN_MS, 1000).
 -define(SOON_MS, 50).
 -define(EVALUATORS, 8).
--define(PAGE, 1000).
 %% Looking takes the server a hundredth of its time at most.
 -define(REST, 100).
 
 %%% Its life
 
 -spec new(erlmcp_shm_bridge_config:server(), erlmcp_shm_tap:table()) -> bridged().
-new(#{on_down := OnDown} = Options, Table) ->
+new(Options, Table) ->
     {Id, Tap} = erlmcp_shm_tap:open(Table),
-    look_at_all(#bridged{options = Options, table = Table, tap = Tap, tap_id = Id, sparing = OnDown =:= keep}).
+    look_at_all(#bridged{options = Options, table = Table, tap = Tap, tap_id = Id}).
 
 %% @doc Lets go of the server; nothing is told by it any more, and nothing is left in it once this and `Removed' have
 %% returned. `withdraw' is for a server that is no longer looked after.
@@ -94,7 +88,6 @@ down(Monitor, Reason, #bridged{monitor = Monitor, table = Table, tap = Tap, opti
         tap = NextTap,
         tap_id = NextId,
         worker = none,
-        sparing = OnDown =:= keep,
         known = #{},
         troubles = #{},
         queue = [],
@@ -166,37 +159,16 @@ look(Pid, Tap, Name, Learned) ->
         State = sys:get_state(Pid, infinity),
         Took = erlang:monotonic_time(millisecond) - Start,
         case erlmcp_shm_erlmcp:listing(State) of
-            {ok, Listing} -> {ok, Pid, Listing, Learned orelse published_by(Name), Took};
+            {ok, Listing} -> {ok, Pid, Listing, Learned orelse erlmcp_shm_bridge_store:published_by(Name), Took};
             {error, _} = Error -> Error
         end
     catch
         exit:{Reason, {sys, _, _}} -> {error, Reason};
-        exit:Reason -> {error, Reason}
-    end.
-
-published_by(Name) ->
-    case erlmcp_shm_writer:held() of
-        undefined ->
-            false;
-        {Writer, _} ->
-            Own = erlmcp_shm_writer:own(Writer),
-            lists:append([published_by(Name, Kind, Own, <<>>) || Kind <- [resource, tool, prompt]])
-    end.
-
-published_by(Name, Kind, Writer, After) ->
-    case erlmcp_shm_nif:list(Writer, Kind, After, ?PAGE) of
-        {ok, {Entries, More}} ->
-            Ours = [{Kind, Key} || {Key, _, Metadata} <- Entries, marked(Metadata) =:= Name],
-            case More of
-                true -> Ours ++ published_by(Name, Kind, Writer, element(1, lists:last(Entries)));
-                false -> Ours
-            end;
-        {error, _} ->
-            []
+        _:Reason -> {error, Reason}
     end.
 
 %% @doc The worker is done.
--spec worked(pid(), {ok, pid(), map(), boolean() | [place()], non_neg_integer()} | {error, term()}, bridged()) -> bridged().
+-spec worked(pid(), {ok, pid(), map(), boolean() | [erlmcp_shm_bridge_store:place()], non_neg_integer()} | {error, term()}, bridged()) -> bridged().
 worked(Worker, {ok, Pid, Listing, Learned, Took}, #bridged{worker = Worker, options = Options} = B) ->
     Attached = reconcile(Listing, learned(Learned, attached(Pid, B#bridged{worker = none}))),
     #{reconcile_interval := Interval} = Options,
@@ -205,12 +177,14 @@ worked(Worker, {ok, Pid, Listing, Learned, Took}, #bridged{worker = Worker, opti
             true -> ?LOOK_AGAIN_MS;
             false -> max(Interval, min(?REST * Took, 10 * Interval))
         end,
-    %% The first that a server is looked at: what it was spared then, it is not spared the next time.
-    settled(followed(later(Next, Attached#bridged{sparing = false})));
-worked(Worker, {error, Reason}, #bridged{worker = Worker, state = State, options = Options} = B) ->
-    #{name := Name} = Options,
-    _ = [?LOG_WARNING(#{what => bridge, server => Name, trouble => Reason}) || State =:= attached orelse Reason =:= unknown_state],
-    followed(look_again(answer({error, Reason}, B#bridged{worker = none})));
+    settled(followed(later(Next, Attached#bridged{failing = none})));
+worked(Worker, {error, Reason}, #bridged{worker = Worker, failing = Before, options = #{name := Name}} = B) ->
+    %% Said once. That it is not there, or no more, is nothing to warn of.
+    _ = [
+        ?LOG_WARNING(#{what => bridge, server => Name, trouble => Reason})
+     || Reason =/= Before, not lists:member(Reason, [not_found, noproc, normal, shutdown])
+    ],
+    followed(look_again(answer({error, Reason}, B#bridged{worker = none, failing = Reason})));
 worked(_, _, B) ->
     B.
 
@@ -228,12 +202,18 @@ followed(B) -> B.
 
 attached(Pid, #bridged{pid = Pid} = B) ->
     B;
-attached(Pid, #bridged{pid = Former, monitor = Monitor, tap = Tap, options = #{name := Name}} = B) ->
+attached(Pid, #bridged{pid = Former, monitor = Monitor, tap = Tap, options = Options} = B) ->
+    #{name := Name, on_down := OnDown, reconcile_interval := Interval} = Options,
     %% Another bears the name now.
     _ = [demonitor(Monitor, [flush]) || is_reference(Monitor)],
     _ = [spawn(fun() -> erlmcp_shm_tap:remove(Former, Tap) end) || is_pid(Former)],
     ?LOG_NOTICE(#{what => bridge, server => Name, attached => Pid}),
-    B#bridged{state = attached, pid = Pid, monitor = monitor(process, Pid)}.
+    Spared =
+        case OnDown of
+            keep -> erlang:monotonic_time(millisecond) + Interval;
+            withdraw -> erlang:monotonic_time(millisecond)
+        end,
+    B#bridged{state = attached, pid = Pid, monitor = monitor(process, Pid), spared_until = Spared}.
 
 learned(Places, #bridged{published = Published} = B) when is_list(Places) ->
     B#bridged{learned = true, published = maps:merge(Published, maps:from_keys(Places, []))};
@@ -242,15 +222,15 @@ learned(_, B) ->
 
 %% What was told meanwhile is left alone: the listing may be older. Who waits wants all of it to be true.
 reconcile(Listing, #bridged{touched = Touched, known = Known, published = Published} = B) ->
-    #bridged{sparing = Sparing, waiting = Waiting} = B,
+    #bridged{spared_until = SparedUntil, waiting = Waiting} = B,
     Listed = maps:without(maps:keys(Touched), Listing),
     Gone = maps:keys(maps:without(maps:keys(Listing), maps:without(maps:keys(Touched), Known))),
     Left = [place(Item, B) || Item <- maps:keys(maps:merge(Listing, Touched))],
     Stale = maps:keys(maps:without(Left, Published)),
     Listened = lists:foldl(fun listed/2, B, lists:sort(maps:to_list(Listed))),
-    case Sparing andalso Waiting =:= [] of
-        true -> Listened;
-        false -> lists:foldl(fun withdraw/2, lists:foldl(fun forget/2, Listened, Gone), Stale)
+    case Waiting =/= [] orelse erlang:monotonic_time(millisecond) >= SparedUntil of
+        false -> Listened;
+        true -> lists:foldl(fun withdraw/2, lists:foldl(fun forget/2, Listened, Gone), Stale)
     end.
 
 listed({Item, Entry}, #bridged{known = Known, troubles = Troubles} = B) ->
@@ -263,7 +243,7 @@ listed({Item, Entry}, #bridged{known = Known, troubles = Troubles} = B) ->
     end.
 
 unless_published(Item, Entry, B) ->
-    case wanted(Item, B) andalso not under_way(Item, B) andalso owner(place(Item, B), B) =/= us of
+    case wanted(Item, B) andalso not under_way(Item, B) andalso owner(Item, B) =/= us of
         true -> publish(Item, Entry, B);
         false -> B
     end.
@@ -310,7 +290,7 @@ matches(Pattern, Key) ->
     end.
 
 admitted({Kind, _} = Item, Entry, B) ->
-    case owner(place(Item, B), B) of
+    case owner(Item, B) of
         Whose when Whose =:= nobody; Whose =:= us ->
             case Kind of
                 resource -> evaluate(Item, B);
@@ -322,11 +302,10 @@ admitted({Kind, _} = Item, Entry, B) ->
             trouble(Item, {taken, Whose}, B)
     end.
 
-put_it({Kind, _} = Item, {Data, Metadata}, #bridged{options = #{name := Name}, published = Published} = B) ->
-    {_, Key} = Place = place(Item, B),
-    case erlmcp_shm_exporter:export_batch([{Kind, Key, Data, Metadata#{?MARK => Name}}]) of
-        ok -> fine(Item, B#bridged{published = Published#{Place => []}});
-        {error, {0, Reason}} -> not_published(Item, Reason, B);
+put_it(Item, {Data, Metadata}, #bridged{options = #{name := Name}, published = Published, troubles = Troubles} = B) ->
+    Place = place(Item, B),
+    case erlmcp_shm_bridge_store:put(Name, Place, Data, Metadata) of
+        ok -> B#bridged{published = Published#{Place => []}, troubles = maps:remove(Item, Troubles)};
         {error, Reason} -> not_published(Item, Reason, B)
     end.
 
@@ -334,42 +313,19 @@ put_it({Kind, _} = Item, {Data, Metadata}, #bridged{options = #{name := Name}, p
 not_published(Item, Reason, B) ->
     trouble(Item, Reason, withdraw(place(Item, B), B)).
 
+%% Where an item is published: under its name, with a prefix maybe.
 place({Kind, Key}, #bridged{options = #{prefix := Prefix}}) ->
     {Kind, <<(maps:get(Kind, Prefix))/binary, Key/binary>>}.
 
-%% Whose the entry is that is published there.
-owner({Kind, Key}, #bridged{options = #{name := Name}}) ->
-    case erlmcp_shm_exporter:lookup(Kind, Key) of
-        {error, not_found} ->
-            nobody;
-        {ok, _, #{metadata := Metadata}} ->
-            case marked(Metadata) of
-                Name -> us;
-                none -> exporter;
-                Other -> Other
-            end;
-        {error, _} = Error ->
-            Error
-    end.
-
-marked(Metadata) ->
-    case erlmcp_shm_json:decode(Metadata) of
-        {ok, #{?MARK := Name}} when is_binary(Name) -> Name;
-        _ -> none
-    end.
+owner(Item, #bridged{options = #{name := Name}} = B) ->
+    erlmcp_shm_bridge_store:owner(Name, place(Item, B)).
 
 withdraw_all(#bridged{published = Published} = B) ->
     lists:foldl(fun withdraw/2, B, maps:keys(Published)).
 
 %% One that could not be withdrawn stays in mind for the next time.
-withdraw({Kind, Key} = Place, #bridged{published = Published} = B) ->
-    Withdrawn =
-        case owner(Place, B) of
-            us -> erlmcp_shm_exporter:invalidate(Kind, Key);
-            {error, _} = Error -> Error;
-            _ -> ok
-        end,
-    case Withdrawn of
+withdraw(Place, #bridged{published = Published, options = #{name := Name}} = B) ->
+    case erlmcp_shm_bridge_store:withdraw(Name, Place) of
         ok -> B#bridged{published = maps:remove(Place, Published)};
         {error, _} -> B
     end.
@@ -393,9 +349,6 @@ soon(#bridged{timer = Timer} = B) ->
         Ms when is_integer(Ms), Ms =< ?LOOK_AGAIN_MS -> B;
         _ -> later(?LOOK_AGAIN_MS, B)
     end.
-
-fine(Item, #bridged{troubles = Troubles} = B) ->
-    B#bridged{troubles = maps:remove(Item, Troubles)}.
 
 %%% Evaluators
 
@@ -456,7 +409,7 @@ ended(Pid, Reason, #bridged{running = Running} = B) ->
 %% Of a resource that is gone meanwhile, or that will be evaluated anew, it is nothing to anybody.
 outcome(Item, Entry, Reason, Timer, #bridged{known = Known, queue = Queue} = B) ->
     case is_map_key(Item, Known) andalso not lists:member(Item, Queue) of
-        true -> outcome(Item, Entry, Reason, Timer, owner(place(Item, B), B), B);
+        true -> outcome(Item, Entry, Reason, Timer, owner(Item, B), B);
         false -> B
     end.
 
