@@ -3,8 +3,8 @@
 %%
 %% A server is found by its name in erlmcp's registry (or of a registered process), or given as a process. The bridge
 %% listens to what is asked of it (see {@link sys:install/2}) and looks at all of it now and then, at the latest every
-%% `reconcile_interval' milliseconds. What that costs the server is the copy of its state when it is looked at, and 1 to
-%% 3 microseconds a message; nothing the bridge does, or its end, whatever the reason, disturbs it otherwise.
+%% `reconcile_interval' milliseconds. What that costs the server is the copy of its state when it is looked at, and
+%% microseconds for each entry that is added; nothing the bridge does, or its end, whatever the reason, disturbs it otherwise.
 %%
 %% == What is published ==
 %%
