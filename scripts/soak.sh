@@ -8,6 +8,8 @@ printf '\n== a writer killed 10,000 times\n'
 KILLS=10000 cargo test --release -p erlmcp-shm-writer --test kill --test starts -- --nocapture
 printf '\n== an Erlang node killed 200 times under load\n'
 NODE_KILLS=200 rebar3 ct --suite=erlang_test/erlmcp_shm_kills_SUITE --verbose
+printf '\n== 1,000 programs of erlmcp servers and a bridge to them\n'
+BRIDGE_PROGRAMS=1000 rebar3 ct --suite=erlang_test/erlmcp_shm_bridge_prop_SUITE --verbose
 printf '\n== calls on normal schedulers while 1 GiB is compacted\n'
 LATENCY_MIB=1024 rebar3 ct --suite=erlang_test/erlmcp_shm_latency_SUITE --verbose
 printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'

@@ -118,7 +118,7 @@ init(#{transports := Transports} = Config) ->
     _ = code:ensure_loaded(telemetry),
     {ok, Supervisor} = erlmcp_shm_transport_sup:start_link(),
     ok = erlmcp_shm_route:new(),
-    case exporter(Config, Supervisor) of
+    case others(Config, Supervisor) of
         ok ->
             State = #state{config = Config, supervisor = Supervisor},
             check_later(State),
@@ -127,12 +127,19 @@ init(#{transports := Transports} = Config) ->
             {stop, Reason}
     end.
 
-exporter(#{shared_memory := #{enabled := true} = Options}, Supervisor) ->
-    case whereis(erlmcp_shm_exporter) of
-        undefined -> erlmcp_shm_transport_sup:start_exporter(Supervisor, Options);
+%% What the configuration asks for and does not run yet.
+others(#{shared_memory := SharedMemory, bridge := Bridge}, Supervisor) ->
+    case unless_there(erlmcp_shm_exporter, SharedMemory, Supervisor) of
+        ok -> unless_there(erlmcp_shm_bridge, Bridge, Supervisor);
+        {error, _} = Error -> Error
+    end.
+
+unless_there(Module, #{enabled := true} = Options, Supervisor) ->
+    case whereis(Module) of
+        undefined -> erlmcp_shm_transport_sup:start_other(Supervisor, Module:child_spec(Options));
         _ -> ok
     end;
-exporter(_, _) ->
+unless_there(_, _, _) ->
     ok.
 
 %% @private

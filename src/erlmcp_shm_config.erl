@@ -30,6 +30,7 @@
     multiplexing := boolean(),
     health_check_interval := pos_integer(),
     circuit_breaker := breaker(),
+    bridge := erlmcp_shm_bridge_config:bridge(),
     owner := pid() | atom()
 }.
 
@@ -69,6 +70,8 @@ claude_flow_keys() ->
         {multiplexing, boolean, false},
         {health_check_interval, {integer, 1, ?MAX_MS}, 30000},
         {circuit_breaker, {section, circuit_breaker_keys()}, true},
+        %% Whether what erlmcp's servers have is published.
+        {bridge, {section, erlmcp_shm_bridge_config:keys()}, false},
         %% Who is told what comes in.
         {owner, fun process/1, undefined}
     ].
@@ -104,6 +107,8 @@ transport_keys() ->
     ].
 
 %% A transport of somebody else's checks its configuration by itself.
+transport_config(#{module := erlmcp_shm_transport_erlmcp}) ->
+    fun erlmcp_shm_transport_erlmcp:check/2;
 transport_config(#{type := Type, module := Module}) ->
     case erlmcp_shm_transport:module(Type) of
         Module -> fun(Config, Path) -> erlmcp_shm_transport_config:check(Type, Config, Path) end;

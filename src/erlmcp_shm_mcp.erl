@@ -185,7 +185,8 @@ is_text(Bytes) ->
 
 %%% Prompts
 
-%% @doc A prompt, with `{{argument}}' replaced in the text of its messages.
+%% @doc A prompt, with `{{argument}}' replaced in the text of its messages. One that was published without any is made by
+%% whoever serves it: here it is only listed.
 -spec prompt(Name :: binary(), Given :: map()) -> result().
 prompt(Name, Given) ->
     case erlmcp_shm_exporter:lookup(prompt, Name) of
@@ -193,6 +194,8 @@ prompt(Name, Given) ->
             {ok, Prompt} = erlmcp_shm_json:decode(Data),
             Arguments = [A || #{<<"name">> := _} = A <- lists_of(<<"arguments">>, Prompt)],
             case [N || #{<<"name">> := N, <<"required">> := true} <- Arguments, not is_map_key(N, Given)] of
+                [] when not is_map_key(<<"messages">>, Prompt) ->
+                    {error, not_found};
                 [] ->
                     %% An optional argument that is not given is empty.
                     Known = maps:merge(maps:from_list([{N, <<>>} || #{<<"name">> := N} <- Arguments]), Given),

@@ -19,12 +19,16 @@ start_link(Config) ->
 init(Config) ->
     {ok, {#{strategy => one_for_one, intensity => 50, period => 10}, children(Config)}}.
 
-%% The exporter has a place of its own here, so that it does not end with the gateway.
+%% The exporter and the bridge have places of their own here, so that they do not end with the gateway.
 children(#{enabled := false}) ->
     [];
-children(#{shared_memory := SharedMemory} = Config) ->
-    Gateway = erlmcp_claude_flow:child_spec(Config#{shared_memory := SharedMemory#{enabled := false}}),
-    case SharedMemory of
-        #{enabled := true} -> [erlmcp_shm_exporter:child_spec(SharedMemory), Gateway];
-        #{enabled := false} -> [Gateway]
-    end.
+children(#{shared_memory := SharedMemory, bridge := Bridge} = Config) ->
+    Gateway = Config#{shared_memory := SharedMemory#{enabled := false}, bridge := Bridge#{enabled := false}},
+    lists:append([
+        [erlmcp_shm_exporter:child_spec(SharedMemory) || enabled(SharedMemory)],
+        [erlmcp_claude_flow:child_spec(Gateway)],
+        [erlmcp_shm_bridge:child_spec(Bridge) || enabled(Bridge)]
+    ]).
+
+enabled(#{enabled := Enabled}) ->
+    Enabled.

@@ -5,7 +5,7 @@
 
 -behaviour(supervisor).
 
--export([start_link/0, stop/1, start/4, stop/2, start_exporter/2, init/1]).
+-export([start_link/0, stop/1, start/4, stop/2, start_other/2, init/1]).
 
 %% For a transport that was asked to close and did not: it has had its time.
 -define(SHUTDOWN_MS, 1000).
@@ -54,9 +54,10 @@ stop(Supervisor, Id) ->
         exit:_ -> ok
     end.
 
--spec start_exporter(pid(), erlmcp_shm_config:exporter()) -> ok | {error, term()}.
-start_exporter(Supervisor, Options) ->
-    case started(supervisor:start_child(Supervisor, erlmcp_shm_exporter:child_spec(Options))) of
+%% @doc Starts the exporter, or the bridge.
+-spec start_other(pid(), supervisor:child_spec()) -> ok | {error, term()}.
+start_other(Supervisor, Spec) ->
+    case started(supervisor:start_child(Supervisor, Spec)) of
         {ok, _} -> ok;
         {error, {already_started, _}} -> ok;
         {error, _} = Error -> Error

@@ -44,7 +44,7 @@ use std::time::Duration;
 /// | request | from shared memory if |
 /// |---|---|
 /// | `resources/read` | the resource is published |
-/// | `prompts/get` | the prompt is published, and every required argument is given |
+/// | `prompts/get` | the prompt is published with its messages, and every required argument is given |
 /// | `resources/list`, `tools/list`, `prompts/list` | the entry for that capability (`resources`, `tools`, `prompts`) has `"complete": true` in its metadata; a request with a cursor is the server's |
 ///
 /// It is not answered while the writer is [silent](Self::ttl), nor from an entry that has expired, that is private, or
@@ -240,6 +240,9 @@ impl<T> ShmTransport<T> {
         let Object::Template(template) = self.published(Kind::Prompt, &params.name)? else {
             return None;
         };
+        if !template.is_whole() {
+            return None;
+        }
         let nothing = Json::new();
         let rendered = template.render(params.arguments.as_ref().unwrap_or(&nothing));
         // Which argument is missing, the server says.

@@ -311,6 +311,10 @@ impl Inner {
                     self.figures.rejected(tier);
                     return Local::Nothing;
                 }
+                if matches!(&*object, Object::Template(template) if !template.is_whole()) {
+                    self.figures.rejected(tier);
+                    return Local::Nothing;
+                }
                 if let Some(silent) = silent.filter(|_| !upstream) {
                     self.figures.rejected(tier);
                     return Local::Passed(Passed::Silent, ClientError::Silent(silent));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | resource | the content | `name`, `title`, `description`, `mime_type`, `annotations`, `icons` |
 //! | tool schema | the JSON Schema of the tool's input | `title`, `description`, `output_schema`, `annotations`, `icons` |
-//! | prompt | `{"arguments": [..], "messages": [..]}` | `title`, `description`, `icons` |
+//! | prompt | `{"arguments": [..], "messages": [..]}`; without messages it is listed, and made by the server | `title`, `description`, `icons` |
 //! | capability | any JSON value | |
 //!
 //! Each key may also be written in camelCase. `ttl_ms` and `cache_scope` come back as `ttlMs` and `cacheScope`,
@@ -44,7 +44,7 @@ pub enum Object {
 #[derive(Debug)]
 pub struct Template {
     pub prompt: Prompt,
-    messages: Value,
+    messages: Option<Value>,
 }
 
 /// An entry's metadata, its known keys taken out one by one; what is left goes under `_meta`.
@@ -221,7 +221,7 @@ fn template(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Template, Error
     }
     Ok(Template {
         prompt: serde_json::from_value(metadata.finish(fields))?,
-        messages: data.remove("messages").unwrap_or_else(|| json!([])),
+        messages: data.remove("messages"),
     })
 }
 
@@ -230,6 +230,11 @@ fn template(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Template, Error
 pub struct Missing(pub String);
 
 impl Template {
+    /// Whether its messages are published. Those of one that lacks them are the server's to make: it can be listed.
+    pub fn is_whole(&self) -> bool {
+        self.messages.is_some()
+    }
+
     /// The prompt with its arguments put in: `{{name}}` in a message's text is replaced by the argument of that
     /// name, and by nothing where a declared one was not given. What an argument holds is not looked through again.
     pub fn render(&self, given: &Json) -> Result<Result<GetPromptResult, Missing>, Error> {
@@ -248,7 +253,7 @@ impl Template {
                 values.push((hole, text_of(Some(value))));
             }
         }
-        let mut messages = self.messages.clone();
+        let mut messages = self.messages.clone().unwrap_or_else(|| json!([]));
         for message in messages.as_array_mut().into_iter().flatten() {
             if let Some(Value::String(text)) = message.pointer_mut("/content/text") {
                 *text = fill(text, &values);

@@ -173,6 +173,22 @@ async fn tools_and_prompts_are_answered_from_shared_memory() {
 }
 
 #[tokio::test]
+async fn a_prompt_without_messages_is_listed_and_made_by_the_server() {
+    let store = store();
+    store.put(Kind::Prompt, "greet", r#"{"arguments":[]}"#, "{}");
+    let world = World::new();
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
+    let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+    for arguments in [None, json!({"who": "me"}).as_object().cloned()] {
+        let prompt = client.get_prompt("greet", arguments).await.unwrap();
+        assert_eq!((prompt.messages.len(), prompt.tier()), (1, Tier::L3));
+    }
+    let alone = HybridClient::new(Some(store.shm.clone()), vec![], options());
+    assert_eq!(alone.list_prompts().await.unwrap()[0].name, "greet");
+    assert!(alone.get_prompt("greet", None).await.is_err());
+}
+
+#[tokio::test]
 async fn content_is_text_or_a_blob_by_its_type() {
     let store = store();
     let client = HybridClient::new(Some(store.shm.clone()), vec![], options());
