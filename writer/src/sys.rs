@@ -282,6 +282,11 @@ impl LockFile {
         let Some((file, stat)) = open_own(name, OFlags::CREATE)? else {
             return Err(Errno::NOENT.into());
         };
+        // Who can read it can lock it for reading, and would keep every writer away. (A file with more names
+        // is something else besides, and not ours to close to others.)
+        if stat.st_mode & 0o077 != 0 && stat.st_nlink == 1 {
+            fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+        }
         if !lock(&file, true)? {
             return Ok(None);
         }
