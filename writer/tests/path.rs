@@ -20,12 +20,16 @@ fn put(writer: &Writer, counter: u64) {
 
 /// A store with one entry, and a reader of each kind.
 fn store(folder: &Path) -> (PathBuf, Writer, [Reader; 2]) {
+    store_with(folder, true)
+}
+
+fn store_with(folder: &Path, watchers: bool) -> (PathBuf, Writer, [Reader; 2]) {
     let path = folder.join("store");
     let writer = small().open(&path).unwrap();
     put(&writer, 1);
     let reader = |pread| {
         let options = Reader::options().refresh_interval(Duration::from_millis(10));
-        options.pread(pread).open(&path).unwrap()
+        options.watcher(watchers).pread(pread).open(&path).unwrap()
     };
     let readers = [reader(false), reader(true)];
     (path, writer, readers)
@@ -116,7 +120,10 @@ fn another_store_put_at_the_path_is_read_until_it_is_taken_away() {
         .for_each(|r| assert_eq!(read(r, 1), Some(100)));
     assert!(fs::read(&path).unwrap() == theirs, "not touched");
     fs::remove_file(&path).unwrap();
-    assert_eq!(writer.heartbeat(), Err(WriteError::PathLost));
+    // One that finds its lock taken leaves it to the next heartbeat.
+    while writer.heartbeat() == Err(WriteError::PathLost) {
+        std::thread::yield_now();
+    }
     come_to_read(&readers, 100, 2);
     writer.compact().unwrap();
     writer.heartbeat().unwrap();
@@ -129,9 +136,9 @@ fn another_store_put_at_the_path_is_read_until_it_is_taken_away() {
 fn a_truncated_file_is_noticed_by_the_heartbeat() {
     for length in [0, 4096, 12_000] {
         let dir = tempfile::tempdir().unwrap();
-        let (path, writer, readers) = store(dir.path());
+        // A watcher reads what is mapped, and here that is gone.
+        let (path, writer, readers) = store_with(dir.path(), false);
         let views = readers.each_ref().map(|reader| reader.view().unwrap());
-        drop(readers);
         let content = fs::read(&path).unwrap();
         let cut = |length| {
             let file = File::options().write(true).open(&path).unwrap();
