@@ -6,6 +6,8 @@ mod get;
 mod list;
 mod open;
 mod pipes;
+#[path = "../../../reader/tests/support/squat.rs"]
+mod squat;
 mod stat;
 mod store;
 mod verify;
