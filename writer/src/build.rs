@@ -14,6 +14,9 @@
 //! a writer that dies at any point leaves readers with data that nothing newer has been returned
 //! against: before the marking nothing was put into the new generation alone.
 
+#[cfg(test)]
+mod heap;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

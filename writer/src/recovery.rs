@@ -6,6 +6,9 @@
 //! tail be damaged, the index still knows the ones behind it: every slot that points there is checked
 //! and taken as well, so one flipped bit costs one entry.
 
+#[cfg(test)]
+mod heap;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
