@@ -16,5 +16,7 @@ fi
 # Its build differs from every other one.
 export CARGO_TARGET_DIR=target/asan
 export RUSTFLAGS=-Zsanitizer=address
+# More of the bytes of a damaged file.
+export BYTES_APART=2
 
 nice -n 10 cargo +nightly test --target x86_64-unknown-linux-gnu -p erlmcp-shm-writer -p erlmcp-shm-reader --lib -- region heap

@@ -14,6 +14,8 @@ printf '\n== calls on normal schedulers while 1 GiB is compacted\n'
 LATENCY_MIB=1024 rebar3 ct --suite=erlang_test/erlmcp_shm_latency_SUITE --verbose
 printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'
 READERS=1000 STOPS=2000 cargo test --release -p erlmcp-shm-writer --test misbehave -- --nocapture
+printf '\n== 5,000 rollovers with files that come to the path, and with readers that lock what they find\n'
+ROLLOVERS=5000 cargo test --release -p erlmcp-shm-writer --test squats --test attacks -- --nocapture
 printf '\n== a million first reads through a cache in another process\n'
 READS=1000000 cargo test --release -p erlmcp-shm-reader --test l1_processes
 printf '\n== random programs, rollovers included\n'

@@ -117,7 +117,8 @@ impl Generation {
 
     /// Notes whether another generation has taken this one's place.
     pub fn set_replaced(&self, replaced: bool) {
-        // Relaxed: carries nothing else; whoever sees it takes a new view.
+        // Relaxed: it carries nothing. Whoever sees it takes the lock under which it was set, and that orders
+        // what he finds. It is not lost: who was told of the look that set it loads it as set.
         self.replaced.store(replaced, Ordering::Relaxed);
     }
 

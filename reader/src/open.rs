@@ -46,21 +46,9 @@ impl Opened {
     /// Opens and checks: a regular file, not through a link; owned by us or whom we trust; writable
     /// by its owner only; magic, version and a header that agrees with the file's length.
     pub fn open(path: &Path, options: &Options) -> Result<Self, ReadError> {
-        let file = open_file(path)?;
+        let file = open_file(path).map_err(|error| explain_refusal(path, options, error))?;
         let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(ReadError::NotRegular);
-        }
-        let trusted = [
-            Some(rustix::process::geteuid().as_raw()),
-            options.trust_owner,
-        ];
-        if !trusted.contains(&Some(meta.uid())) {
-            return Err(ReadError::BadOwner);
-        }
-        if meta.mode() & 0o022 != 0 {
-            return Err(ReadError::InsecureMode);
-        }
+        check(&meta, options)?;
         let mut bytes = [0; HEADER_SIZE];
         let len = read_at(&file, &mut bytes, 0)?;
         let header = Header::decode(&bytes[..len], meta.len())?;
@@ -77,6 +65,36 @@ impl Opened {
     pub fn is_newer_than(&self, last: &Generation) -> bool {
         self.header.store_id != last.header.store_id
             || self.header.generation > last.header.generation
+    }
+}
+
+/// What is asked of a file before a byte of it is read.
+fn check(meta: &Metadata, options: &Options) -> Result<(), ReadError> {
+    if !meta.is_file() {
+        return Err(ReadError::NotRegular);
+    }
+    let trusted = [
+        Some(rustix::process::geteuid().as_raw()),
+        options.trust_owner,
+    ];
+    if !trusted.contains(&Some(meta.uid())) {
+        return Err(ReadError::BadOwner);
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(ReadError::InsecureMode);
+    }
+    Ok(())
+}
+
+/// Why the system would not open what is at the path: most usefully, that it is none of ours to begin with.
+#[cold]
+fn explain_refusal(path: &Path, options: &Options, error: ReadError) -> ReadError {
+    let ReadError::Io(_) = error else {
+        return error;
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => check(&meta, options).err().unwrap_or(error),
+        Err(_) => error,
     }
 }
 

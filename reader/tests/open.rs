@@ -1,13 +1,18 @@
 //! What is refused at open, and with which error.
 
+#[path = "support/squat.rs"]
+mod squat;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use erlmcp_shm_layout::{HEADER_SIZE, Header, State, checksum};
 use erlmcp_shm_reader::{Kind, ReadError, Reader};
+use squat::Squat::*;
+use squat::{Place, Watchdog};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::time::Duration;
 use support::Image;
 
 fn image() -> Image {
@@ -31,20 +36,70 @@ fn no_file() {
     assert_eq!(refusal(&path.join("below a file")), ReadError::NotFound);
 }
 
+/// Whatever somebody put at the path: nothing waits for it, follows it elsewhere, or changes it.
 #[test]
-fn not_a_regular_file() {
-    let folder = support::folder();
-    let path = folder.path().join("store.bin");
-    image().save(&path);
-    let at = |name: &str| folder.path().join(name);
-    symlink(&path, at("link")).unwrap();
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), mode).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-    for name in ["link", "fifo", "socket", "."] {
-        assert_eq!(refusal(&at(name)), ReadError::NotRegular, "{name}");
+fn squats_of_every_kind() {
+    for squat in squat::ALL {
+        let _watchdog = Watchdog::new(format!("{squat:?}"));
+        let place = Place::new();
+        image().save(&place.elsewhere("store"));
+        if !place.squat(squat, &place.store()) {
+            continue;
+        }
+        let before = place.seen(&[]);
+        let wanted = match squat {
+            Socket | Fifo | Device | Folder | OthersFifo | OthersFolder => ReadError::NotRegular,
+            LinkToNothing | LinkToText | LinkToStore | LinkToItself => ReadError::NotRegular,
+            OthersText | NameOfOthersText => ReadError::BadOwner,
+            WritableByGroup | WritableByAll => ReadError::InsecureMode,
+            Text | NameOfText => ReadError::NotAStore,
+        };
+        assert_eq!(refusal(&place.store()), wanted, "{squat:?}");
+        // Whoever may start without a file is told all the same.
+        let options = Reader::options().allow_absent(true);
+        assert_eq!(options.open(place.store()).unwrap_err(), wanted);
+        assert_eq!(place.seen(&[]), before, "{squat:?}");
     }
     assert_eq!(refusal(Path::new("/dev/null")), ReadError::NotRegular);
+    assert_eq!(refusal(Path::new(".")), ReadError::NotRegular);
+}
+
+/// The same at the path of a store that is read: it goes on, says nothing new, and comes back with it.
+#[test]
+fn squats_at_the_path_of_an_open_reader() {
+    for squat in squat::ALL {
+        let _watchdog = Watchdog::new(format!("{squat:?}"));
+        let place = Place::new();
+        let path = place.store();
+        image().save(&path);
+        let readers = [false, true].map(|pread| {
+            let options = Reader::options().refresh_interval(Duration::from_millis(1));
+            options.pread(pread).open(&path).unwrap()
+        });
+        fs::remove_file(&path).unwrap();
+        if !place.squat(squat, &path) {
+            continue;
+        }
+        for reader in &readers {
+            let changes = reader.changes().unwrap();
+            // That looks at the path between two slices of sleep.
+            let waited = reader.wait_for_change(changes, Duration::from_millis(20));
+            assert_eq!(waited, Ok(None), "{squat:?}");
+            let found = reader.get_bytes(Kind::Resource, "x").unwrap();
+            assert_eq!(found.unwrap(), "value", "{squat:?}");
+        }
+        squat::remove(&path);
+        let mut other = image().next();
+        other.put(Kind::Resource, b"x", b"another's", b"{}");
+        other.save(&path);
+        for reader in &readers {
+            let changes = reader.changes().unwrap();
+            let patience = Duration::from_secs(30);
+            while reader.get_bytes(Kind::Resource, "x").unwrap().unwrap() != "another's" {
+                assert!(reader.wait_for_change(changes, patience).unwrap().is_some());
+            }
+        }
+    }
 }
 
 #[test]

@@ -14,6 +14,9 @@
 //! a writer that dies at any point leaves readers with data that nothing newer has been returned
 //! against: before the marking nothing was put into the new generation alone.
 
+#[cfg(test)]
+mod heap;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -304,12 +307,6 @@ fn switch(shared: &Shared, temporary: &Temporary<'_>) -> Result<bool, WriteError
         return Ok(false);
     };
     open.lock.hold_on(&shared.path)?;
-    let replaces = match sys::id_at(&shared.path)? {
-        None => false,
-        Some(id) if id == open.current.map.id => true,
-        // Somebody else's file: not ours to move or to unlink.
-        Some(_) => return Err(WriteError::PathLost),
-    };
     let next = &mut build.next;
     next.stats.puts = open.current.stats.puts;
     next.stats.deletes = open.current.stats.deletes;
@@ -321,7 +318,9 @@ fn switch(shared: &Shared, temporary: &Temporary<'_>) -> Result<bool, WriteError
         shared.limits.max_size,
     );
     fault::point();
-    let old_name = sys::place(temporary.0, &shared.path, replaces)?;
+    // Should it have stood there for a moment, whoever opened it then must look again.
+    let old_name = sys::place(temporary.0, &shared.path, Some(open.current.map.id))
+        .inspect_err(|_| supersede(&next.map.region, changes))?;
     fault::point();
     supersede(&open.current.map.region, changes);
     fault::point();

@@ -9,7 +9,7 @@
 //! published the entry all the same.
 
 #[cfg(test)]
-mod heap;
+pub mod heap;
 
 use std::fs::File;
 use std::path::Path;

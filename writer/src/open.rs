@@ -11,7 +11,7 @@ use crate::recovery::{self, Inventory, Remains};
 use crate::shared::Shared;
 use crate::sizing::{Demand, Limits, Trigger};
 use crate::state::{Open, State};
-use crate::sys::{self, LockFile};
+use crate::sys::{self, FileId, LockFile};
 use crate::{Options, Recover, WriteError, Writer, build};
 
 impl Writer {
@@ -28,14 +28,17 @@ impl Writer {
         // What is not a store of ours gets no lock file beside it.
         unless_cleared(options, recovery::examine(&path))?;
         let lock = LockFile::acquire(&path, options.lock_wait)?;
-        let remains = unless_cleared(options, recovery::open(&path))?;
-        let unreadable = match remains {
-            None => recovery::unreadable(&path)?,
-            Some(_) => None,
+        let found = recovery::open(&path);
+        let is_damaged = matches!(found, Err(WriteError::Corrupt(_)));
+        let remains = unless_cleared(options, found)?;
+        let unreadable = match is_damaged {
+            true => recovery::unreadable(&path)?,
+            false => None,
         };
         recovery::sweep(&path, remains.as_ref())?;
-        let (current, changes, damaged, old) = start(&path, options, &limits, remains)?;
-        if let Some(region) = unreadable {
+        let damaged = unreadable.as_ref().map(|found| found.id);
+        let (current, changes, damaged, old) = start(&path, options, &limits, remains, damaged)?;
+        if let Some(region) = unreadable.and_then(|found| found.header) {
             let counted = HeaderWords::new(region.header_words()).changes();
             recovery::supersede(&region, counted.wrapping_add(1));
         }
@@ -79,13 +82,15 @@ fn unless_cleared<T>(
     }
 }
 
-/// The generation that a writer begins with, standing at the path; its change counter; how many damaged
-/// places there were; and the mapping of the old generation.
+/// The generation that a writer begins with, standing at the path in the place of what was found there (it
+/// may have been unreadable); its change counter; how many damaged places there were; and the mapping of the
+/// old generation.
 fn start(
     path: &Path,
     options: &Options,
     limits: &Limits,
     mut remains: Option<Remains>,
+    unreadable: Option<FileId>,
 ) -> Result<(Generation, u64, u64, Option<Mapped>), WriteError> {
     let keep = options.recover == Recover::Keep;
     let inventory = match &remains {
@@ -131,8 +136,9 @@ fn start(
         current.stats.rollovers = rollovers;
         let interval = options.heartbeat_interval.as_millis() as u64;
         current.go_live(changes, interval, limits.max_size);
-        let replaces = sys::id_at(path)?.is_some();
-        let old_name = sys::place(temporary.0, path, replaces)?;
+        let old = remains.as_ref().map(|remains| remains.map.id);
+        let old_name = sys::place(temporary.0, path, old.or(unreadable))
+            .inspect_err(|_| recovery::supersede(&current.map.region, changes))?;
         if let Some(remains) = &remains {
             remains.supersede(changes);
         }

@@ -77,6 +77,9 @@ impl Options {
     }
 
     /// Permissions of the file, whatever the umask; nobody but the owner may write. Default 0600.
+    ///
+    /// Each generation is a new file, and so is its group: 0640 is for a folder that hands its own group on
+    /// (`chmod g+s`).
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
@@ -107,8 +110,9 @@ impl Options {
     /// [`WriteError::Locked`] while another writer lives; [`WriteError::BadOwner`],
     /// [`NotRegular`](WriteError::NotRegular), [`InsecureMode`](WriteError::InsecureMode),
     /// [`NotAStore`](WriteError::NotAStore), [`Corrupt`](WriteError::Corrupt),
-    /// [`Version`](WriteError::Version) for what is at the path; [`WriteError::Io`] from the system
-    /// (ENOSPC when the disk has no room for the file); [`WriteError::BadOption`].
+    /// [`Version`](WriteError::Version) for what is at the path; [`WriteError::PathLost`] for what came there
+    /// meanwhile; [`WriteError::Io`] from the system (ENOSPC when the disk has no room for the file);
+    /// [`WriteError::BadOption`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Writer, WriteError> {
         Writer::open(path.as_ref(), &self)
     }

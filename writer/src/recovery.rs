@@ -6,6 +6,9 @@
 //! tail be damaged, the index still knows the ones behind it: every slot that points there is checked
 //! and taken as well, so one flipped bit costs one entry.
 
+#[cfg(test)]
+mod heap;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
@@ -287,17 +290,24 @@ pub fn supersede(region: &Region, changes: u64) {
     wake(region);
 }
 
-/// The header of a store too damaged to be read, so that its readers can still be told to leave it: that
-/// much is where it is in any version.
-pub fn unreadable(path: &Path) -> Result<Option<Region>, WriteError> {
+/// A store too damaged to be read.
+pub struct Unreadable {
+    pub id: FileId,
+    /// As much as is where it is in any version, so that readers can still be told to leave it.
+    pub header: Option<Region>,
+}
+
+/// What stands at a path where that is damaged.
+pub fn unreadable(path: &Path) -> Result<Option<Unreadable>, WriteError> {
     let Some((file, stat)) = sys::open_own(path, OFlags::empty())? else {
         return Ok(None);
     };
     let has_header = stat.st_size as u64 >= HEADER_SIZE as u64;
-    Ok(match has_header {
-        true => Some(Region::map(&file, HEADER_SIZE as u64, 0)?),
-        false => None,
-    })
+    let header = has_header.then(|| Region::map(&file, HEADER_SIZE as u64, 0));
+    Ok(Some(Unreadable {
+        id: sys::file_id(&stat),
+        header: header.transpose()?,
+    }))
 }
 
 /// Marks, wakes and unlinks every file that an earlier writer left under a temporary name, `current`

@@ -219,29 +219,51 @@ fn write_zeros(file: &File, size: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Puts `temporary` at `path`. With `replaces` the file there keeps a name until the caller unlinks
-/// it (the name returned), so that a crash leaves both; without it the path must be free.
-pub fn place(temporary: &Path, path: &Path, replaces: bool) -> Result<Option<PathBuf>, Errno> {
-    let rename = |flags| fs::renameat_with(CWD, temporary, CWD, path, flags);
-    if !replaces {
-        return match rename(RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::link(temporary, path)?;
-                fs::unlink(temporary)?;
-                Ok(None)
-            }
-            done => done.map(|()| None),
-        };
+/// Puts `temporary` at `path`. If `old` is there it keeps a name (the one returned) until the caller unlinks
+/// it, so that a crash leaves both. `PathLost` where anything else is, however late it came: it stays.
+pub fn place(
+    temporary: &Path,
+    path: &Path,
+    old: Option<FileId>,
+) -> Result<Option<PathBuf>, WriteError> {
+    let placed = match (id_at(path)?, old) {
+        (None, _) => place_new(temporary, path).map(|()| None),
+        (Some(found), Some(old)) if found == old => exchange(temporary, path, old).map(Some),
+        _ => return Err(WriteError::PathLost),
+    };
+    placed.map_err(|errno| match errno {
+        // Somebody was between the look and the call.
+        Errno::EXIST | Errno::NOENT => WriteError::PathLost,
+        errno => errno.into(),
+    })
+}
+
+fn place_new(temporary: &Path, path: &Path) -> Result<(), Errno> {
+    match fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::link(temporary, path)?;
+            fs::unlink(temporary)
+        }
+        done => done,
     }
-    match rename(RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(Some(temporary.to_path_buf())),
+}
+
+/// EEXIST: not the old file was there, and what was is there again.
+fn exchange(temporary: &Path, path: &Path, old: FileId) -> Result<PathBuf, Errno> {
+    let exchange = || fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE);
+    match exchange() {
+        Ok(()) if id_at(temporary)? == Some(old) => Ok(temporary.to_path_buf()),
+        Ok(()) => exchange().and(Err(Errno::EXIST)),
         Err(Errno::INVAL | Errno::NOSYS) => {
             // No exchange here: give the old file a second name first. The name is a temporary one,
             // so a writer that finds it after a crash marks and unlinks it like any stray.
             let aside = temporary_name(path, 0)?;
             fs::link(path, &aside)?;
+            if id_at(&aside)? != Some(old) {
+                return fs::unlink(&aside).and(Err(Errno::EXIST));
+            }
             fs::rename(temporary, path)?;
-            Ok(Some(aside))
+            Ok(aside)
         }
         Err(errno) => Err(errno),
     }
@@ -282,6 +304,11 @@ impl LockFile {
         let Some((file, stat)) = open_own(name, OFlags::CREATE)? else {
             return Err(Errno::NOENT.into());
         };
+        // Who can read it can lock it for reading, and would keep every writer away. (A file with more names
+        // is something else besides, and not ours to close to others.)
+        if stat.st_mode & 0o077 != 0 && stat.st_nlink == 1 {
+            fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+        }
         if !lock(&file, true)? {
             return Ok(None);
         }

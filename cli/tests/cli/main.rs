@@ -13,6 +13,8 @@ mod pty;
 mod publish;
 mod publish_watch;
 mod serve;
+#[path = "../../../reader/tests/support/squat.rs"]
+mod squat;
 mod stat;
 mod store;
 mod top;

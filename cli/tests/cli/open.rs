@@ -1,9 +1,11 @@
 //! What a path may hold, and what is said of it.
 
+use crate::squat::Squat::*;
+use crate::squat::{self, Place, Watchdog};
 use crate::store::{Ran, Store, command, run};
-use erlmcp_shm_writer::Kind;
+use erlmcp_shm_writer::{Kind, Writer};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 
 const COMMANDS: [&[&str]; 6] = [
     &["stat"],
@@ -66,12 +68,29 @@ fn damaged_header_and_truncated_file() {
 }
 
 #[test]
-fn not_a_regular_file() {
-    let store = store();
-    let link = store.beside("link");
-    symlink(store.path(), &link).unwrap();
-    run(&link, ["stat"]).refused(2, "not a regular file");
-    run(link.parent().unwrap(), ["stat"]).refused(2, "not a regular file");
+fn squats_of_every_kind() {
+    for squat in squat::ALL {
+        let _watchdog = Watchdog::new(format!("{squat:?}"));
+        let place = Place::new();
+        let theirs = place.elsewhere("store");
+        let options = Writer::options().size(1 << 20);
+        options.open(theirs).unwrap().close();
+        if !place.squat(squat, &place.store()) {
+            continue;
+        }
+        let before = place.seen(&[]);
+        let wanted = match squat {
+            Socket | Fifo | Device | Folder | OthersFifo | OthersFolder => "not a regular file",
+            LinkToNothing | LinkToText | LinkToStore | LinkToItself => "not a regular file",
+            OthersText | NameOfOthersText => "another user",
+            WritableByGroup | WritableByAll => "writable by others",
+            Text | NameOfText => "not an erlmcp-shm store",
+        };
+        for args in COMMANDS.iter().copied().chain([&["watch"][..]]) {
+            run(&place.store(), args).refused(2, wanted);
+        }
+        assert_eq!(place.seen(&[]), before);
+    }
 }
 
 #[test]

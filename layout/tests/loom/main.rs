@@ -15,6 +15,7 @@ mod cache;
 mod changes;
 mod harness;
 mod mutants;
+mod replaced;
 mod slots;
 mod stats;
 mod store;

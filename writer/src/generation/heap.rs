@@ -5,11 +5,11 @@ use super::*;
 use erlmcp_shm_layout::words;
 
 /// What sequences begin at: the usual start, and one so late that they wrap meanwhile.
-const STARTS: [u64; 2] = [0, u64::MAX - 3];
-const KIND: Kind = Kind::Resource;
+pub const STARTS: [u64; 2] = [0, u64::MAX - 3];
+pub const KIND: Kind = Kind::Resource;
 
 /// An empty generation in memory of its own.
-fn generation(size: u64, start: u64) -> Generation {
+pub fn generation(size: u64, start: u64) -> Generation {
     let header = Header {
         seed: size,
         ..Header::new(size, 16).unwrap()
@@ -39,7 +39,8 @@ fn generation(size: u64, start: u64) -> Generation {
     Generation::new(map, &Stats::default())
 }
 
-fn record<'a>(version: u64, key: &'a [u8], data: &'a [u8]) -> Record<'a> {
+/// What a put of these makes.
+pub fn record<'a>(version: u64, key: &'a [u8], data: &'a [u8]) -> Record<'a> {
     Record {
         kind: KIND,
         version,
@@ -51,10 +52,19 @@ fn record<'a>(version: u64, key: &'a [u8], data: &'a [u8]) -> Record<'a> {
     }
 }
 
+/// What a delete makes.
+pub fn tombstone(version: u64, key: &[u8]) -> Record<'_> {
+    Record {
+        tombstone: true,
+        metadata: b"",
+        ..record(version, key, b"")
+    }
+}
+
 impl Generation {
     /// Publishes as the writer does; `early`: with the record written before its place is known.
     /// `false` where log or index have no room.
-    fn change(&mut self, record: &Record<'_>, early: bool) -> bool {
+    pub fn change(&mut self, record: &Record<'_>, early: bool) -> bool {
         let map = &self.map;
         let hash = map.hash(record.kind, record.key);
         map.fetch_home(hash);
@@ -75,7 +85,7 @@ impl Generation {
     }
 
     /// The record that a lookup of the key finds, a tombstone's too.
-    fn find(&self, key: &[u8]) -> Option<Record<'_>> {
+    pub fn find(&self, key: &[u8]) -> Option<Record<'_>> {
         let value = self.map.place(KIND, key, self.map.hash(KIND, key)).old?;
         let found = Record::read(self.map.record_of(&value)).expect("a whole record");
         assert_eq!(found.slot_value(value.record), value);
@@ -102,12 +112,7 @@ fn hits_misses_and_tombstones() {
             assert_eq!((found.version, found.data), (version, &data[..]));
             assert_eq!(generation.announced(), (generation.stats, version));
         }
-        let gone = Record {
-            tombstone: true,
-            data: b"",
-            metadata: b"",
-            ..record(31, &[0; 9], b"")
-        };
+        let gone = tombstone(31, &[0; 9]);
         assert!(generation.change(&gone, false));
         assert!(generation.find(&[0; 9]).unwrap().tombstone);
         let place = |key: &[u8]| {
@@ -148,12 +153,7 @@ fn the_log_is_filled_to_its_last_byte() {
         let before = generation.find(&key).unwrap().data;
         assert_eq!(before, [8]);
         // The reserve takes a tombstone, and that is all.
-        let gone = Record {
-            tombstone: true,
-            data: b"",
-            metadata: b"",
-            ..record(1000, &key, b"")
-        };
+        let gone = tombstone(1000, &key);
         assert!(generation.change(&gone, false));
         while let Some(mut claim) = generation.map.region.claim(1) {
             claim.bytes().fill(0);
