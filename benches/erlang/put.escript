@@ -28,10 +28,10 @@ main(Args) ->
         [persistent_term:put({?MODULE, K}, Data) || K <- Keys],
         [run(F, Keys) || {_, F} <- Cases],
         Times = [[{Name, run(F, Keys)} || {Name, F} <- Cases] || _ <- lists:seq(1, Rounds)],
-        Medians = [{Name, median([proplists:get_value(Name, T) || T <- Times])} || {Name, _} <- Cases],
-        Base = proplists:get_value("ets:insert", Medians),
-        [io:format("~-22s ~6b ns  ~5.2f x ets:insert~n", [Name, T, T / Base]) || {Name, T} <- Medians],
-        note(Root, Medians, Base)
+        Base = median([proplists:get_value("ets:insert", T) || T <- Times]),
+        Rows = [{Name, median([proplists:get_value(Name, T) || T <- Times]), spread(F, Keys, Rounds)} || {Name, F} <- Cases],
+        [io:format("~-22s ~6b ns  ~5.2f x ets:insert  p50 ~b p99 ~b p99.9 ~b~n", [Name, T, T / Base | Spread]) || {Name, T, Spread} <- Rows],
+        note(Root, Rows, Base)
     after
         gen_server:stop(Pid),
         file:del_dir_r(Dir)
@@ -44,11 +44,11 @@ folder() ->
     end.
 
 %% Beside what the other benchmarks measured, for the tables.
-note(Root, Medians, Base) ->
+note(Root, Rows, Base) ->
     File = filename:join(Root, "target/bench/results.jsonl"),
     ok = filelib:ensure_dir(File),
-    Line = "{\"group\":\"erlang\",\"peer\":\"~s\",\"keys\":10000,\"value\":1024,\"load\":\"idle\",\"ns\":~b,\"ratio\":~.3f}~n",
-    Lines = [io_lib:format(Line, [Name, T, T / Base]) || {Name, T} <- Medians],
+    Line = "{\"group\":\"erlang\",\"peer\":\"~s\",\"keys\":10000,\"value\":1024,\"load\":\"idle\",\"ns\":~b,\"ratio\":~.3f,\"p50\":~b,\"p99\":~b,\"p999\":~b}~n",
+    Lines = [io_lib:format(Line, [Name, T, T / Base | Spread]) || {Name, T, Spread} <- Rows],
     ok = file:write_file(File, Lines, [append]).
 
 %% ns a call, over all keys.
@@ -56,5 +56,15 @@ run(F, Keys) ->
     T0 = erlang:monotonic_time(nanosecond),
     lists:foreach(F, Keys),
     (erlang:monotonic_time(nanosecond) - T0) div length(Keys).
+
+%% p50, p99 and p99.9 of calls timed one by one, the timer's own cost included.
+spread(F, Keys, Rounds) ->
+    Timed = fun(K) ->
+        T0 = erlang:monotonic_time(nanosecond),
+        F(K),
+        erlang:monotonic_time(nanosecond) - T0
+    end,
+    Times = lists:sort([Timed(K) || _ <- lists:seq(1, Rounds), K <- Keys]),
+    [lists:nth(ceil(length(Times) * Part), Times) || Part <- [0.5, 0.99, 0.999]].
 
 median(L) -> lists:nth((length(L) + 1) div 2, lists:sort(L)).

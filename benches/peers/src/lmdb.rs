@@ -10,17 +10,25 @@ use crate::peer::Peer;
 
 type Table = Database<Bytes, Bytes>;
 
-/// An environment with the keys and values in it. It syncs nothing: neither do we.
-pub fn filled(folder: &Path, keys: &[Vec<u8>], len: usize) -> (Env<WithoutTls>, Table) {
+/// The environment in this folder, made where there is none. It syncs nothing: neither do we.
+pub fn opened(folder: &Path) -> (Env<WithoutTls>, Table) {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(8 << 30);
-    // SAFETY: nobody else opens or changes this folder, which was made for it.
+    // SAFETY: only this program, by this function, opens or changes the folder, which was made for it.
     let env = unsafe {
         options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP);
-        options.open(folder).expect("a new environment")
+        options.open(folder).expect("an environment")
     };
+    let mut txn = env.write_txn().expect("a writer at a time");
+    let table = env.create_database(&mut txn, None).expect("a table");
+    txn.commit().expect("room");
+    (env, table)
+}
+
+/// With the keys and values in it.
+pub fn filled(folder: &Path, keys: &[Vec<u8>], len: usize) -> (Env<WithoutTls>, Table) {
+    let (env, table) = opened(folder);
     let mut txn = env.write_txn().expect("the only writer");
-    let table: Table = env.create_database(&mut txn, None).expect("a table");
     for (i, key) in keys.iter().enumerate() {
         table.put(&mut txn, key, &vec![i as u8; len]).expect("room");
     }

@@ -2,6 +2,7 @@
 //! lines of JSON in target/bench, of which `report` makes the tables of the README and the plots in docs.
 
 mod blackboard;
+mod feeder;
 mod lmdb;
 mod load;
 mod mmap_sync;
@@ -28,8 +29,8 @@ fn main() {
             reads::run(10_000, 1 << 10, Order::Uniform, 25, true);
             reads::run(100, 1 << 10, Order::Uniform, 25, false);
             reads::run(200_000, 1 << 10, Order::Uniform, 25, false);
-            load::run(10_000, 1 << 10, 25);
-            load::threads(10_000, 1 << 10, 15);
+            load::run(10_000, 1 << 10, 15);
+            load::threads(10_000, 1 << 10, 9);
             for len in [64, 1 << 10, 16 << 10] {
                 processes::memory(10_000, len);
             }
@@ -60,9 +61,9 @@ fn main() {
         }
         ["rollover"] => writes::rollovers(),
         ["report"] => report::run().expect("what was measured can be shown"),
-        ["feed", path, count, len] => {
+        ["feed", peer, place, count, len] => {
             let number = |text: &str| text.parse().expect("a number");
-            load::feed(Path::new(path), number(count), number(len));
+            feeder::feed(peer, Path::new(place), number(count), number(len));
         }
         ["look", path, count] => {
             processes::look(Path::new(path), count.parse().expect("a number"));

@@ -14,7 +14,33 @@ use crate::peer::Peer;
 #[derive(Archive, Deserialize, Serialize)]
 #[archive_attr(derive(bytecheck::CheckBytes))]
 pub struct Everything {
-    map: HashMap<String, Vec<u8>>,
+    map: Map,
+}
+
+type Map = HashMap<String, Vec<u8>>;
+
+/// How long its writer waits for readers of what it writes over.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A key as it has it.
+pub fn text(key: &[u8]) -> &str {
+    std::str::from_utf8(key).expect("a URI")
+}
+
+/// Its one writer.
+pub struct Writer(Synchronizer);
+
+impl Writer {
+    /// At this place.
+    pub fn new(place: &Path) -> Self {
+        Self(Synchronizer::new(place.as_os_str()))
+    }
+
+    /// Writes all there is.
+    pub fn write(&mut self, map: &Map) {
+        let map = map.clone();
+        self.0.write(&Everything { map }, GRACE).expect("room");
+    }
 }
 
 /// A reader of it.
@@ -23,17 +49,16 @@ pub struct MmapSync(Synchronizer);
 impl MmapSync {
     /// Writes the map, and reads from then on.
     pub fn new(folder: &Path, keys: &[Vec<u8>], len: usize) -> Self {
-        let text = |key: &Vec<u8>| String::from_utf8(key.clone()).expect("a URI");
+        let place = folder.join("map");
         let values = keys.iter().enumerate();
-        let map = values
-            .map(|(i, key)| (text(key), vec![i as u8; len]))
-            .collect();
-        let mut synchronizer = Synchronizer::new(folder.join("map").as_os_str());
-        let grace = Duration::from_secs(1);
-        synchronizer
-            .write(&Everything { map }, grace)
-            .expect("room");
-        Self(synchronizer)
+        let map = values.map(|(i, key)| (text(key).to_owned(), vec![i as u8; len]));
+        Writer::new(&place).write(&map.collect());
+        Self::over(&place)
+    }
+
+    /// Reads what another process writes.
+    pub fn over(place: &Path) -> Self {
+        Self(Synchronizer::new(place.as_os_str()))
     }
 }
 
@@ -43,9 +68,8 @@ impl Peer for MmapSync {
     }
 
     fn get(&mut self, key: &[u8]) -> usize {
-        let key = std::str::from_utf8(key).expect("a URI");
-        // SAFETY: nothing is written any more, so what is read stays as it is and was written by us.
+        // SAFETY: this program wrote it, and its writer waits for whoever reads: far longer than this one does.
         let everything = unsafe { self.0.read::<Everything>(false) }.expect("written");
-        touch(everything.map.get(key).expect("present"))
+        touch(everything.map.get(text(key)).expect("present"))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use erlmcp_shm_benches::{Filled, Floor, touch};
@@ -62,7 +63,8 @@ impl Kept {
         ))
     }
 
-    fn over(name: &'static str, reader: Reader) -> Self {
+    /// One reader of several.
+    pub fn over(name: &'static str, reader: Reader) -> Self {
         let view = reader.view().expect("current");
         Self { name, reader, view }
     }
@@ -157,13 +159,18 @@ impl Peer for Least {
 }
 
 /// What one process can have for itself.
-pub struct InProcess(HashMap<Vec<u8>, Vec<u8>>);
+pub struct InProcess(pub Arc<HashMap<Vec<u8>, Vec<u8>>>);
 
 impl InProcess {
     /// The same keys and values.
     pub fn new(keys: &[Vec<u8>], len: usize) -> Self {
+        Self(Arc::new(Self::table(keys, len)))
+    }
+
+    /// What it holds.
+    pub fn table(keys: &[Vec<u8>], len: usize) -> HashMap<Vec<u8>, Vec<u8>> {
         let values = keys.iter().enumerate().map(|(i, _)| vec![i as u8; len]);
-        Self(keys.iter().cloned().zip(values).collect())
+        keys.iter().cloned().zip(values).collect()
     }
 }
 

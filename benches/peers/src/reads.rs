@@ -1,5 +1,7 @@
 //! Lookups: every peer in turn, round after round, so that a noisy neighbour meets them all.
 
+use std::any::Any;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use erlmcp_shm_benches::{Filled, Floor, Pages, folder};
@@ -11,7 +13,7 @@ use crate::mmap_sync::MmapSync;
 use crate::order::Order;
 use crate::peer::{Fresh, InProcess, Kept, Least, Many, Owned, Peer};
 use crate::results::{Row, histogram, median, note};
-use crate::server::Redis;
+use crate::server::{Redis, Server};
 
 /// How long one peer is measured in one round, about.
 const TURN: Duration = Duration::from_millis(4);
@@ -31,6 +33,8 @@ pub fn run(count: usize, len: usize, order: Order, rounds: usize, others: bool) 
     let filled = Filled::new(count, len);
     let keys = &filled.keys;
     let scratch = folder();
+    // What the readers read from, held for its drop.
+    let mut held: Vec<Box<dyn Any>> = Vec::new();
     let mut peers: Vec<Box<dyn Peer>> = vec![
         Box::new(Least(FLOOR, Floor::new(&filled.path, Pages::Small))),
         Box::new(Least(
@@ -54,13 +58,25 @@ pub fn run(count: usize, len: usize, order: Order, rounds: usize, others: bool) 
         peers.push(Box::new(MmapSync::new(scratch.path(), keys, len)));
         // Each of its handles is searched for, some 20 us among as many.
         if len == blackboard::VALUE && count <= 10_000 {
-            match Blackboard::new(keys) {
-                Ok(board) => peers.push(Box::new(board)),
+            let name = PathBuf::from(format!("erlmcp-shm-bench-{}", std::process::id()));
+            let made = blackboard::Made::new(&name, keys);
+            match made.and_then(|made| Ok((Blackboard::over(&name, keys)?, made))) {
+                Ok((board, made)) => {
+                    peers.push(Box::new(board));
+                    held.push(Box::new(made));
+                }
                 Err(error) => println!("SKIPPED iceoryx2 blackboard: {error}"),
             }
         }
-        match Redis::new(scratch.path(), keys, len) {
-            Ok(redis) => peers.push(Box::new(redis)),
+        let started = Server::start(scratch.path());
+        match started.and_then(|server| Ok((Redis::connect(&server.socket)?, server))) {
+            Ok((mut redis, server)) => {
+                for (i, key) in keys.iter().enumerate() {
+                    redis.put(key, &vec![i as u8; len]);
+                }
+                peers.push(Box::new(redis));
+                held.push(Box::new(server));
+            }
             Err(error) => println!("SKIPPED Redis: {error}"),
         }
     }

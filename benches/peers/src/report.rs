@@ -89,9 +89,12 @@ fn writes(rows: &[Row]) -> String {
     for row in rows.iter().filter(|row| row.group == "writes") {
         table += &format!("| {} | {:.0} | {:.2} |\n", row.peer, row.ns, row.ratio);
     }
-    table += "\n| from Erlang, 1 KiB, 10,000 keys | ns | x ets:insert |\n|---|--:|--:|\n";
+    table += "\n| from Erlang, 1 KiB, 10,000 keys | ns | x ets:insert | p50 | p99 | p99.9 |\n|---|--:|--:|--:|--:|--:|\n";
     for row in rows.iter().filter(|row| row.group == "erlang") {
-        table += &format!("| `{}` | {:.0} | {:.2} |\n", row.peer, row.ns, row.ratio);
+        table += &format!(
+            "| `{}` | {:.0} | {:.2} | {} | {} | {} |\n",
+            row.peer, row.ns, row.ratio, row.p50, row.p99, row.p999
+        );
     }
     table
 }
@@ -100,23 +103,30 @@ fn writes(rows: &[Row]) -> String {
 fn beside(rows: &[Row]) -> String {
     let group = |name: &'static str| rows.iter().filter(move |row| row.group == name);
     let mut table = String::from(
-        "| lookup while another process writes | mean, ns | p50 | p99 | p99.9 | p99.9, x idle |\n|---|--:|--:|--:|--:|--:|\n",
+        "| lookup while another process writes | | updates a second | mean, ns | p50 | p99 | p99.9 | p99.9, x idle |\n|---|---|--:|--:|--:|--:|--:|--:|\n",
     );
     for row in group("load") {
         table += &format!(
-            "| {} | {:.0} | {} | {} | {} | {:.2} |\n",
-            row.load, row.ns, row.p50, row.p99, row.p999, row.ratio
+            "| {} | {} | {:.0} | {:.0} | {} | {} | {} | {:.2} |\n",
+            row.peer, row.load, row.rate, row.ns, row.p50, row.p99, row.p999, row.ratio
         );
     }
-    table += "\n| readers at once | ns a lookup, of all together | x the throughput of one |\n|---|--:|--:|\n";
-    for row in group("threads") {
-        table += &format!("| {} | {:.0} | {:.2} |\n", row.load, row.ns, row.ratio);
+    table += "\n| readers at once | one thread, ns | two, ns a lookup of both together | x the throughput of one |\n|---|--:|--:|--:|\n";
+    for two in group("threads").filter(|row| row.load == "two threads") {
+        let one = find(rows, "threads", &two.peer, two.keys, "one thread");
+        table += &format!(
+            "| {} | {:.0} | {:.0} | {:.2} |\n",
+            two.peer,
+            one.map_or(0.0, |row| row.ns),
+            two.ns,
+            two.ratio
+        );
+    }
+    if group("processes").next().is_some() {
+        table += "\n| reader processes at once | ns a lookup, of all together | x the throughput of one |\n|---|--:|--:|\n";
     }
     for row in group("processes") {
-        table += &format!(
-            "| {} processes | {:.0} | {:.2} |\n",
-            row.load, row.ns, row.ratio
-        );
+        table += &format!("| {} | {:.0} | {:.2} |\n", row.load, row.ns, row.ratio);
     }
     table += "\n| with 64 MiB live, us | p50 | p99.9 | p99.99 | longest |\n|---|--:|--:|--:|--:|\n";
     for row in group("rollover").filter(|row| row.p50 > 0) {
@@ -280,10 +290,19 @@ const COLOURS: [RGBColor; 3] = [
 
 /// Percentiles by peer: a group of three bars each, on a logarithmic axis.
 fn percentiles(rows: &[Row], path: &Path) -> Result<(), Error> {
-    let rows = in_reads(rows, 10_000);
+    let lookups = ["lookup", "ets:lookup", "persistent_term:get"];
+    let from_erlang = rows
+        .iter()
+        .filter(|row| row.group == "erlang" && lookups.contains(&row.peer.as_str()))
+        .map(|row| (format!("{}, from Erlang", row.peer), row));
+    let rows: Vec<(String, &Row)> = in_reads(rows, 10_000)
+        .into_iter()
+        .map(|row| (row.peer.clone(), row))
+        .chain(from_erlang)
+        .collect();
     let area = SVGBackend::new(path, (900, 60 + 46 * rows.len() as u32)).into_drawing_area();
     area.fill(&WHITE)?;
-    let most = rows.iter().map(|row| row.p999).max().unwrap_or(1) as f64 * 2.0;
+    let most = rows.iter().map(|(_, row)| row.p999).max().unwrap_or(1) as f64 * 2.0;
     let title = "A lookup of 1 KiB among 10,000 keys, timed one by one";
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20))
@@ -291,7 +310,7 @@ fn percentiles(rows: &[Row], path: &Path) -> Result<(), Error> {
         .x_label_area_size(44)
         .y_label_area_size(220)
         .build_cartesian_2d((10f64..most).log_scale(), 0f64..rows.len() as f64)?;
-    let names: Vec<_> = rows.iter().rev().map(|row| row.peer.clone()).collect();
+    let names: Vec<_> = rows.iter().rev().map(|(name, _)| name.clone()).collect();
     chart
         .configure_mesh()
         .disable_y_mesh()
@@ -310,7 +329,7 @@ fn percentiles(rows: &[Row], path: &Path) -> Result<(), Error> {
     }
     for (k, percent) in ["p50", "p99", "p99.9"].into_iter().enumerate() {
         let colour = COLOURS[k];
-        let bars = rows.iter().rev().enumerate().map(|(i, row)| {
+        let bars = rows.iter().rev().enumerate().map(|(i, (_, row))| {
             let of = [row.p50, row.p99, row.p999][k] as f64;
             let bottom = i as f64 + 0.85 - 0.25 * (k + 1) as f64;
             Rectangle::new([(10.0, bottom), (of, bottom + 0.22)], colour.filled())

@@ -43,6 +43,8 @@ pub struct Row {
     pub p9999: u64,
     /// The longest one.
     pub max: u64,
+    /// Updates a second that another process got done meanwhile.
+    pub rate: f64,
     /// Bytes of an entry over its payload.
     pub bytes: f64,
 }

@@ -1,6 +1,6 @@
 //! Redis over a unix socket, started for this run and ended with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use redis::Connection;
 
 use crate::peer::Peer;
 
-/// A server of our own and a connection to it.
-pub struct Redis {
-    connection: Connection,
-    /// Held for its drop.
-    _server: Server,
+/// A server of our own, ended when dropped.
+pub struct Server {
+    process: Child,
+    /// Where it listens.
+    pub socket: PathBuf,
 }
 
-impl Redis {
-    /// Starts it with the keys and values in it; why not, where it cannot be had.
-    pub fn new(folder: &Path, keys: &[Vec<u8>], len: usize) -> Result<Self, String> {
+impl Server {
+    /// Starts it; why not, where it cannot be had.
+    pub fn start(folder: &Path) -> Result<Self, String> {
         let socket = folder.join("redis.sock");
-        let server = Command::new("redis-server")
+        let process = Command::new("redis-server")
             .args([
                 "--port",
                 "0",
@@ -34,33 +34,40 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("redis-server: {error}"))?;
-        // Ended with this one, however it comes to an end.
-        let server = Server(server);
+        Ok(Self { process, socket })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A connection to it.
+pub struct Redis(Connection);
+
+impl Redis {
+    /// As soon as it listens.
+    pub fn connect(socket: &Path) -> Result<Self, String> {
         let client = redis::Client::open(format!("unix://{}", socket.display()));
         let client = client.map_err(|error| error.to_string())?;
         let patience = Instant::now() + Duration::from_secs(10);
-        let connection = loop {
+        loop {
             match client.get_connection() {
-                Ok(connection) => break connection,
+                Ok(connection) => return Ok(Self(connection)),
                 Err(error) if Instant::now() > patience => return Err(error.to_string()),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
-        };
-        let mut redis = Self {
-            connection,
-            _server: server,
-        };
-        for (i, key) in keys.iter().enumerate() {
-            redis.put(key, &vec![i as u8; len]);
         }
-        Ok(redis)
     }
 
     /// One round trip.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         let mut set = redis::cmd("SET");
         set.arg(key).arg(value);
-        set.exec(&mut self.connection).expect("it runs");
+        set.exec(&mut self.0).expect("it runs");
     }
 }
 
@@ -71,16 +78,7 @@ impl Peer for Redis {
 
     fn get(&mut self, key: &[u8]) -> usize {
         let mut get = redis::cmd("GET");
-        let value: Vec<u8> = get.arg(key).query(&mut self.connection).expect("it runs");
+        let value: Vec<u8> = get.arg(key).query(&mut self.0).expect("it runs");
         touch(&value)
-    }
-}
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -13,7 +13,7 @@ use memmap2::{Advice, MmapMut};
 
 use crate::lmdb;
 use crate::results::{Row, histogram, median, note};
-use crate::server::Redis;
+use crate::server::{Redis, Server};
 
 const COUNT: usize = 10_000;
 const LEN: usize = 1 << 10;
@@ -118,7 +118,11 @@ pub fn run(rounds: usize) {
         }
         begun.elapsed().as_nanos() as f64 / COUNT as f64
     };
-    let mut redis = Redis::new(folder.path(), &keys, LEN)
+    let server = Server::start(folder.path());
+    let mut redis = server
+        .as_ref()
+        .map_err(String::clone)
+        .and_then(|server| Redis::connect(&server.socket))
         .inspect_err(|error| println!("SKIPPED Redis: {error}"))
         .ok();
     let mut times = vec![Vec::new(); 6];
