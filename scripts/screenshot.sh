@@ -10,6 +10,7 @@ trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$dir"' EXIT
 
 # Forty pages and a few tools; one resource that changes 50 times a second.
 cat >"$dir/publish.escript" <<'EOF'
+#!/usr/bin/env escript
 main([Path]) ->
     {ok, _} = erlmcp_shm_exporter:start_link(#{path => Path}),
     Resource = fun(Key, Data) ->

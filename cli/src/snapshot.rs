@@ -12,15 +12,15 @@ mod scrape;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 pub use history::Changed;
 pub use keys::{By, Keys, Order, Row};
 pub use scrape::{Scraper, Tiers, http_url};
+pub use watched::{Watched, exists};
 
-use erlmcp_shm_reader::{Liveness, Options, ReadError, Reader, StoreStats, Verdict};
+use erlmcp_shm_reader::{Liveness, ReadError, StoreStats, Verdict};
 use history::History;
-use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use survey::Survey;
@@ -129,50 +129,6 @@ impl Counters {
             rollovers: rate(self.rollovers, before.rollovers)?,
         })
     }
-}
-
-/// A path that is watched, whether or not there is a store.
-#[derive(Clone)]
-pub struct Watched {
-    reader: Reader,
-    /// How another look at the file would be taken.
-    options: Options,
-}
-
-impl Watched {
-    /// The reader's watcher notices that one store took the place of another, and unmaps what is no longer
-    /// used.
-    pub fn new(path: &Path, options: Options) -> Result<Self, ReadError> {
-        let reader = options
-            .clone()
-            .watcher(true)
-            .allow_absent(true)
-            .open(path)?;
-        Ok(Self { reader, options })
-    }
-
-    pub fn path(&self) -> &Path {
-        self.reader.path()
-    }
-
-    /// Stats and signs of life of the store that is at the path now. What a reader has mapped stays
-    /// readable when its file is gone, but is not what is there.
-    pub fn look(&self) -> Result<(StoreStats, Liveness), ReadError> {
-        if !exists(self.path()) {
-            return Err(ReadError::NotFound);
-        }
-        let (stats, liveness) = (self.reader.stats()?, self.reader.liveness());
-        if liveness.verdict() != Verdict::Alive {
-            // Is it still that file, and not something which no reader takes for a store?
-            self.options.clone().pread(true).open(self.path())?;
-        }
-        Ok((stats, liveness))
-    }
-}
-
-/// Whether there is something at the path.
-pub fn exists(path: &Path) -> bool {
-    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 /// What rates are counted from.
@@ -319,7 +275,7 @@ impl Sampler {
         if !due {
             return;
         }
-        let Ok(view) = self.store.reader.view() else {
+        let Ok(view) = self.store.view() else {
             return;
         };
         let keys = self.survey.keys(&view, self.order, self.limit, now);

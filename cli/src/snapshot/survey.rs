@@ -47,7 +47,7 @@ impl Survey {
         // What a fresh average lacks because it was zero before anybody looked.
         let watched = now - *self.began.get_or_insert(now);
         let warm = 1.0 - decay(watched);
-        let keys = walk(view, order, limit, |entry| {
+        let mut keys = walk(view, order, limit, |entry| {
             let rate = self.follow(view, entry, same_generation, now);
             if warm > 0.0 { rate / warm } else { 0.0 }
         });
@@ -56,6 +56,7 @@ impl Survey {
             self.seen.retain(|_, seen| seen.walk == walk);
         }
         self.last = Some(now);
+        keys.took = now.elapsed();
         keys
     }
 

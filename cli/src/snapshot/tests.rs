@@ -4,8 +4,9 @@ use super::history::{Changed, History};
 use super::keys::{By, Order, Row, walk};
 use super::rate::Rate;
 use super::*;
+use erlmcp_shm_reader::Reader;
 use erlmcp_shm_writer::{Kind, Writer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const BY_SIZE: Order = Order {
