@@ -23,7 +23,8 @@
 //!
 //! **Values from elsewhere** ([`Cache::insert_upstream`]) are known to be current as long as shared
 //! memory does not have their key: they remember the change counter, look the key up when it has moved,
-//! and yield as soon as it is there. Their time to live bounds them besides.
+//! and yield as soon as it is there. Their time to live bounds them besides. A cache
+//! [without a store](Cache::without_store) holds nothing else.
 //!
 //! # Orderings
 //!
@@ -83,7 +84,7 @@ const OVERHEAD: usize = 160;
 /// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
 /// ```
 pub struct Cache<T> {
-    reader: Reader,
+    reader: Option<Reader>,
     decode: Box<Decode<T>>,
     weigh: Box<Weigh<T>>,
     max_bytes: usize,
@@ -122,10 +123,45 @@ impl<T: Send + Sync + 'static> Cache<T> {
         decode: impl Fn(&Entry<'_>) -> Result<T, DecodeError> + Send + Sync + 'static,
         weigh: impl Fn(&Entry<'_>, &T) -> usize + Send + Sync + 'static,
     ) -> Self {
+        Self::over(
+            Some(reader.clone()),
+            options,
+            Box::new(decode),
+            Box::new(weigh),
+        )
+    }
+
+    /// A cache where there is no store: of values from [upstream](Self::insert_upstream) alone, with the same
+    /// bounds.
+    ///
+    /// ```
+    /// use erlmcp_shm_reader::{Kind, l1::{Cache, CacheOptions, Upstream}};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let cache: Cache<String> = Cache::without_store(CacheOptions::default());
+    /// let answer = Arc::new(String::from("from the server"));
+    /// cache.insert_upstream(Kind::Resource, "dynamic://x", answer, Upstream {
+    ///     seen: None, ttl: Duration::from_secs(1), weight: 15, over: 0,
+    /// });
+    /// assert!(cache.get(Kind::Resource, "dynamic://x")?.is_some());
+    /// assert!(cache.get(Kind::Resource, "dynamic://y")?.is_none());
+    /// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
+    /// ```
+    pub fn without_store(options: CacheOptions) -> Self {
+        let decode = |_: &Entry<'_>| Err("no store has this entry".into());
+        Self::over(None, options, Box::new(decode), Box::new(|_, _| 0))
+    }
+
+    fn over(
+        reader: Option<Reader>,
+        options: CacheOptions,
+        decode: Box<Decode<T>>,
+        weigh: Box<Weigh<T>>,
+    ) -> Self {
         Self {
-            reader: reader.clone(),
-            decode: Box::new(decode),
-            weigh: Box::new(weigh),
+            reader,
+            decode,
+            weigh,
             max_bytes: options.max_bytes,
             max_entries: options.max_entries,
             sample_every: options.sample_every,
@@ -153,8 +189,11 @@ impl<T: Send + Sync + 'static> Cache<T> {
         let asked = Asked::new(self.seed, kind, key.as_ref());
         let local = self.counters.local();
         let started = local.begin(self.sample_every);
-        let view = self.reader.view();
-        let generation = view.as_ref().ok().map(|view| view.pinned());
+        let view = self.reader.as_ref().map(Reader::view);
+        let generation = match &view {
+            Some(Ok(view)) => Some(view.pinned()),
+            _ => None,
+        };
         let looked = self.cached(asked, generation);
         if let Looked::Current(value, version) = looked {
             local.hits.count();
@@ -166,8 +205,15 @@ impl<T: Send + Sync + 'static> Cache<T> {
             }));
         }
         let answer = match &view {
-            Ok(view) => self.load(asked, view.pinned(), looked, local),
-            Err(error) => Err((*error).into()),
+            Some(Ok(view)) => self.load(asked, view.pinned(), looked, local),
+            Some(Err(error)) => Err((*error).into()),
+            None => {
+                if matches!(looked, Looked::Stale(_)) {
+                    local.coherence_misses.count();
+                }
+                local.absent.count();
+                Ok(None)
+            }
         };
         // What somebody else has to answer takes as long as that.
         if matches!(answer, Ok(Some(_))) {
@@ -292,9 +338,9 @@ impl<T: Send + Sync + 'static> Cache<T> {
         self.counters.latency()
     }
 
-    /// The reader of the store.
-    pub fn reader(&self) -> &Reader {
-        &self.reader
+    /// The reader of the store, if there is one.
+    pub fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::connect::{Connect, Hear, Listener, Notice, Session};
 use crate::config::TransportKind;
+use crate::object::Json;
 use crate::{Breaker, BreakerOptions, Candidate, Checks, Health, Latency, Throughput, score};
 use parking_lot::Mutex;
 use rmcp::RoleClient;
@@ -9,6 +10,7 @@ use rmcp::model::{
     ClientRequest, ProtocolVersion, ServerNotification, ServerResult, SubscriptionFilter,
 };
 use rmcp::service::{Peer, PeerRequestOptions, RequestHandle, ServiceError};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,6 +224,25 @@ impl Link {
                 first: self.drop_connection(&connection).await,
             }),
         }
+    }
+
+    /// What the server said of itself when the connection was made: its capabilities by name, and beside them
+    /// `server_info` and `instructions`.
+    pub async fn about(&self, within: Duration) -> Result<Json, String> {
+        let connection = self.connection(within).await?;
+        let info = connection.peer.peer_info();
+        let info = info.ok_or("it said nothing of itself")?;
+        let field = |value: serde_json::Result<Value>| value.map_err(|error| error.to_string());
+        let mut about = match field(serde_json::to_value(&info.capabilities))? {
+            Value::Object(capabilities) => capabilities,
+            _ => Json::new(),
+        };
+        let server = field(serde_json::to_value(&info.server_info))?;
+        about.insert("server_info".to_owned(), server);
+        if let Some(instructions) = &info.instructions {
+            about.insert("instructions".to_owned(), instructions.as_str().into());
+        }
+        Ok(about)
     }
 
     /// Asks the server for a sign of life, and counts what comes of it.
