@@ -2,6 +2,8 @@
 
 mod wire;
 
+use std::error::Error;
+
 use erlmcp_shm_client::transport::{Tls, Transport, TransportError, WebSocket};
 use rmcp::{
     ServiceExt,
@@ -10,6 +12,7 @@ use rmcp::{
         ReadResourceRequestParams, ServerResult,
     },
 };
+use rustls::CertificateError;
 use wire::{
     Client, call, net, networked,
     proxy::Proxy,
@@ -21,7 +24,7 @@ async fn every_method(name: &str, client: &Client) {
     let tools = client.list_all_tools().await.unwrap();
     assert_eq!(
         tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(),
-        ["echo", "slow", "never", "exit"],
+        ["echo", "slow", "count", "never", "exit"],
         "{name}"
     );
     let answer = call(client, "echo", "naïve\r\n\u{2028}text").await.unwrap();
@@ -133,20 +136,39 @@ async fn tls_with_a_certificate_of_its_own() {
         let (client, _) = within(start(&transport)).await;
         within(every_method(transport.name(), &client)).await;
     }
+    // A stranger's certificate; and the right one, for another name.
+    let by_address = format!("127.0.0.1:{}", proxy.address.port());
+    let unknown = |fault: &CertificateError| *fault == CertificateError::UnknownIssuer;
+    let misnamed = |fault: &CertificateError| {
+        matches!(
+            fault,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
+    };
     for transport in networked(&host, true, &Tls::default()) {
-        let refused = match within(transport.connect()).await {
-            Ok(connected) => within(().serve(connected))
-                .await
-                .err()
-                .map(|error| error.to_string()),
-            Err(error) => Some(format!("{error:?}")),
-        };
-        assert!(
-            refused.is_some(),
-            "{}: a stranger's certificate was taken",
-            transport.name()
-        );
+        let fault = refused(&transport).await;
+        assert!(unknown(&fault), "{}: {fault:?}", transport.name());
     }
+    for transport in networked(&by_address, true, &trusting) {
+        let fault = refused(&transport).await;
+        assert!(misnamed(&fault), "{}: {fault:?}", transport.name());
+    }
+}
+
+/// Why a certificate is refused: what an error says that comes of nothing else.
+async fn refused(transport: &Transport) -> CertificateError {
+    let error: Box<dyn Error> = match within(transport.connect()).await {
+        Ok(connected) => within(().serve(connected)).await.unwrap_err().into(),
+        Err(error) => error.into(),
+    };
+    let mut next = Some(&*error);
+    while let Some(error) = next {
+        if let Some(TransportError::Certificate(fault)) = error.downcast_ref() {
+            return fault.clone();
+        }
+        next = error.source();
+    }
+    panic!("{}: {error:?}", transport.name());
 }
 
 #[tokio::test]

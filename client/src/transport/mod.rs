@@ -45,7 +45,7 @@ use rmcp::{
     RoleClient,
     model::{ClientJsonRpcMessage, ProtocolVersion, ServerJsonRpcMessage},
     service::ClientLifecycleMode,
-    transport::StreamableHttpClientTransport,
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpError},
 };
 
 pub use crate::config::Token;
@@ -206,6 +206,12 @@ impl Connected {
     }
 }
 
+fn streamable_http(error: StreamableHttpError<reqwest::Error>) -> TransportError {
+    TransportError::certificate_or(error, |error| {
+        TransportError::StreamableHttp(Box::new(error))
+    })
+}
+
 impl rmcp::transport::Transport<RoleClient> for Connected {
     type Error = TransportError;
 
@@ -221,11 +227,7 @@ impl rmcp::transport::Transport<RoleClient> for Connected {
             Inner::Link(link) => Either::Left(link.send(message)),
             Inner::Http(http) => {
                 let sending = http.send(message);
-                Either::Right(async {
-                    sending
-                        .await
-                        .map_err(|error| TransportError::StreamableHttp(Box::new(error)))
-                })
+                Either::Right(async { sending.await.map_err(streamable_http) })
             }
         }
     }
@@ -249,9 +251,7 @@ impl rmcp::transport::Transport<RoleClient> for Connected {
             Inner::Link(link) => link.close().await,
             Inner::Http(http) => {
                 self.end.set(TransportError::Closed);
-                http.close()
-                    .await
-                    .map_err(|error| TransportError::StreamableHttp(Box::new(error)))?;
+                http.close().await.map_err(streamable_http)?;
             }
         }
         Ok(())
