@@ -7,6 +7,7 @@
 
 mod connect;
 mod link;
+mod listen;
 
 pub use connect::{Connect, ConnectError, Listener, Notice, Revision, Session};
 

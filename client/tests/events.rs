@@ -74,14 +74,15 @@ async fn streams_are_read_by_the_rules() {
         ("an unfinished event", b"data: #1\n\ndata: #9\n", &[1]),
         ("an unfinished line", b"data: #1\n\ndata: #9", &[1]),
     ];
-    for (what, text, expected) in cases {
+    let checks = cases.map(|(what, text, expected)| async move {
         let mut bytes = b"\xef\xbb\xbf".to_vec();
         bytes.extend(ENDPOINT.bytes());
         bytes.extend(stream(text));
         for piece in [bytes.len(), 29] {
             assert_eq!(received(bytes.clone(), piece).await, expected, "{what}");
         }
-    }
+    });
+    futures_util::future::join_all(checks).await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 use erlmcp_shm_client::config::TransportKind;
 use erlmcp_shm_client::transport::{Http, Sse, Stdio, Transport};
 use erlmcp_shm_client::{
-    CacheMode, ClientError, HybridClient, Options, Route, Tier, UpstreamError,
+    CacheMode, ClientError, HybridClient, Options, Route, Tier, UpstreamError, UpstreamOptions,
 };
 use rmcp::model::{
     CallToolRequestParams, ClientRequest, GetPromptRequestParams, JsonObject, PingRequest,
@@ -159,13 +159,25 @@ fn route(kind: TransportKind, priority: u8, transport: Transport) -> Route {
     }
 }
 
+/// Time for node to start, on a machine that has other things to do.
+fn patient() -> Options {
+    Options {
+        request_timeout: Duration::from_secs(20),
+        upstream: UpstreamOptions {
+            connect_timeout: Duration::from_secs(15),
+            ..UpstreamOptions::default()
+        },
+        ..Options::default()
+    }
+}
+
 fn arguments(value: serde_json::Value) -> Option<JsonObject> {
     value.as_object().cloned()
 }
 
 /// Every method of the client's that asks a server, without shared memory.
 async fn every_method_of_the_client(route: Route) {
-    let client = HybridClient::new(None, vec![route], Options::default());
+    let client = HybridClient::new(None, vec![route], patient());
     let resources = client.list_resources().await.unwrap();
     let uri = resources[0].uri.as_str();
     assert!(client.try_read_resource(uri).is_none());
@@ -275,15 +287,7 @@ async fn killing_the_active_transport_loses_nothing() {
         route(TransportKind::Http, 8, http.into()),
         route(TransportKind::Stdio, 6, stdio.into()),
     ];
-    let options = Options {
-        request_timeout: Duration::from_secs(20),
-        upstream: erlmcp_shm_client::UpstreamOptions {
-            connect_timeout: Duration::from_secs(10),
-            ..Default::default()
-        },
-        ..Options::default()
-    };
-    let client = HybridClient::new(None, routes, options);
+    let client = HybridClient::new(None, routes, patient());
     let uri = client.list_resources().await.unwrap()[0].uri.to_string();
     let (mut answered, mut lost) = (0, 0);
     for batch in 0..50 {

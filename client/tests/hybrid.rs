@@ -176,6 +176,7 @@ async fn a_capability_that_is_not_published_the_server_has_told() {
         store.put(Kind::Capability, "tools", "{}", "{}");
         assert_eq!(client.capability("tools").await.unwrap().tier(), Tier::L2);
         switch.kill();
+        client.close().await;
         let error = client.capability("prompts").await.unwrap_err();
         assert!(
             matches!(error, ClientError::Upstream(UpstreamError::Unavailable(_))),

@@ -2,8 +2,6 @@
 
 mod wire;
 
-use std::error::Error;
-
 use erlmcp_shm_client::transport::{Tls, Transport, TransportError, WebSocket};
 use rmcp::{
     ServiceExt,
@@ -11,6 +9,7 @@ use rmcp::{
         ClientRequest, GetPromptRequestParams, PingRequest, ProtocolVersion,
         ReadResourceRequestParams, ServerResult,
     },
+    service::ClientInitializeError,
 };
 use rustls::CertificateError;
 use wire::{
@@ -157,18 +156,19 @@ async fn tls_with_a_certificate_of_its_own() {
 
 /// Why a certificate is refused: what an error says that comes of nothing else.
 async fn refused(transport: &Transport) -> CertificateError {
-    let error: Box<dyn Error> = match within(transport.connect()).await {
-        Ok(connected) => within(().serve(connected)).await.unwrap_err().into(),
-        Err(error) => error.into(),
+    let error = match within(transport.connect()).await {
+        Err(error) => error,
+        Ok(connected) => match within(().serve(connected)).await.unwrap_err() {
+            ClientInitializeError::TransportError { error, .. } => {
+                *error.error.downcast::<TransportError>().unwrap()
+            }
+            other => panic!("{}: {other:?}", transport.name()),
+        },
     };
-    let mut next = Some(&*error);
-    while let Some(error) = next {
-        if let Some(TransportError::Certificate(fault)) = error.downcast_ref() {
-            return fault.clone();
-        }
-        next = error.source();
+    match error {
+        TransportError::Certificate(fault) => fault,
+        other => panic!("{}: {other:?}", transport.name()),
     }
-    panic!("{}: {error:?}", transport.name());
 }
 
 #[tokio::test]

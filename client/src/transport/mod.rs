@@ -207,9 +207,14 @@ impl Connected {
 }
 
 fn streamable_http(error: StreamableHttpError<reqwest::Error>) -> TransportError {
-    TransportError::certificate_or(error, |error| {
-        TransportError::StreamableHttp(Box::new(error))
-    })
+    let other = |error| TransportError::StreamableHttp(Box::new(error));
+    match error {
+        StreamableHttpError::Client(error) => {
+            let other = |error| other(StreamableHttpError::Client(error));
+            TransportError::certificate_or(error, other)
+        }
+        error => other(error),
+    }
 }
 
 impl rmcp::transport::Transport<RoleClient> for Connected {

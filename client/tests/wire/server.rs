@@ -86,7 +86,10 @@ impl ServerHandler for Small {
         if request.uri != URI {
             return Err(ErrorData::resource_not_found("no such resource", None));
         }
-        Ok(ReadResourceResult::new(vec![ResourceContents::text(CONTENT, URI)]).into())
+        let mut result = ReadResourceResult::new(vec![ResourceContents::text(CONTENT, URI)]);
+        // On the stateless revision rmcp's server says 0 where nothing is said.
+        result.ttl_ms = Some(60_000);
+        Ok(result.into())
     }
 
     async fn list_prompts(
