@@ -102,15 +102,17 @@ impl TransportError {
     {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(error) = next {
-            // What an I/O error was made of is not its source, but it itself.
-            let within = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref);
-            let error = within.map_or(error, |within| within);
             if let Some(rustls::Error::InvalidCertificate(fault)) = error.downcast_ref() {
                 return Self::Certificate(fault.clone());
             }
-            next = error.source();
+            // What an I/O error was made of is not its source, which is that one's source.
+            let made_of = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            next = match made_of {
+                Some(made_of) => Some(made_of),
+                None => error.source(),
+            };
         }
         otherwise(error)
     }

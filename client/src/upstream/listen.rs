@@ -5,11 +5,14 @@ use rmcp::RoleClient;
 use rmcp::model::{ServerNotification, SubscriptionFilter};
 use rmcp::service::Peer;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The resources that changes are wanted of.
 pub(super) type Subscriptions = watch::Receiver<BTreeSet<String>>;
+
+/// How long a stream that ended is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the subscriptions of a connection: each is asked for once on the older revisions, all together in one
 /// stream on the stateless one, which is opened anew when there is one more.
@@ -28,7 +31,7 @@ pub(super) async fn listen(
             tokio::select! {
                 () = stream => {
                     // A server without subscriptions, or one that ended the stream: not at once again.
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
                 changed = subscriptions.changed() => if changed.is_err() { return },
             }
@@ -67,8 +70,9 @@ async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear)
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "no stream of changes"),
     };
+    let (opened, mut told) = (Instant::now(), false);
     while let Ok(Some(notification)) = stream.next().await {
-        hear(match notification {
+        let notice = match notification {
             ServerNotification::ResourceUpdatedNotification(updated) => {
                 Notice::ResourceUpdated(updated.params.uri)
             }
@@ -76,7 +80,13 @@ async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear)
             ServerNotification::ToolListChangedNotification(_) => Notice::ToolsChanged,
             ServerNotification::PromptListChangedNotification(_) => Notice::PromptsChanged,
             _ => continue,
-        });
+        };
+        told = true;
+        hear(notice);
     }
-    hear(Notice::Gap);
+    // One that ends at once, each time, is of a server that tells nobody: nothing is missed by that, and what it says
+    // of how long its answers hold is all there is.
+    if told || opened.elapsed() >= AGAIN {
+        hear(Notice::Gap);
+    }
 }
