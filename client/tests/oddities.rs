@@ -116,11 +116,7 @@ async fn streamable_http_goes_on_with_a_broken_stream() {
     let sent = proxy.sent().concat();
     let resumed: Vec<&str> = sent
         .split("\r\n")
-        .filter_map(|line| {
-            line.to_ascii_lowercase()
-                .starts_with("last-event-id: ")
-                .then_some(line)
-        })
+        .filter(|line| line.to_ascii_lowercase().starts_with("last-event-id: "))
         .collect();
     assert!(resumed.len() >= 3, "{resumed:?}");
     let ids: HashSet<&str> = resumed.iter().copied().collect();

@@ -91,7 +91,10 @@ pub fn run() {
         "read_resource, 10,000 keys of 1 KiB | of all reads | p50 | p99 | p99.9 | longest";
     table(heading, &rows);
     let compliance = metrics.sona_compliance_pct;
-    println!("{compliance:.3} % of {} reads took less than 50 us.", all.len());
+    println!(
+        "{compliance:.3} % of {} reads took less than 50 us.",
+        all.len()
+    );
     let store = setting.store.reader.stats().expect("it is there");
     println!(
         "The store's file has {:.0} MiB ({} entries), the first tier room for {} MiB: by default they begin with 10, \
