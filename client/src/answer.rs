@@ -54,11 +54,21 @@ impl<T> Clone for Answer<T> {
 impl<T: Part> Answer<T> {
     /// `None` if the object is something else.
     pub(crate) fn new(object: Arc<Object>, tier: Tier) -> Option<Self> {
+        Self::of_version(object, tier, None)
+    }
+
+    /// The same, of an entry in shared memory.
+    #[inline]
+    pub(crate) fn of_version(
+        object: Arc<Object>,
+        tier: Tier,
+        version: Option<u64>,
+    ) -> Option<Self> {
         T::of(&object)?;
         Some(Self {
             object,
             tier,
-            version: None,
+            version,
             stale: false,
             partial: false,
             passed: None,

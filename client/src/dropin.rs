@@ -9,7 +9,7 @@
 //! by the next receive. No lock, no task, and nothing to cancel.
 
 use crate::object::{self, Json, Object};
-use crate::published::{self, Pulse};
+use crate::published::{self, Lists, Pulse};
 use erlmcp_shm_reader::{Kind, Reader, Scope};
 use futures_util::FutureExt;
 use futures_util::future::{Either, ready};
@@ -70,6 +70,7 @@ pub struct ShmTransport<T = ()> {
     ended: bool,
     reader: Reader,
     pulse: Pulse,
+    lists: Lists,
     ttl: Duration,
     server: Server,
     /// Answers that wait to be received.
@@ -104,6 +105,7 @@ impl ShmTransport {
             inner: inner.into_transport(),
             ended: false,
             pulse: Pulse::of(&reader),
+            lists: Lists::new(None),
             reader,
             ttl: Duration::from_secs(10),
             server: Server::Unknown,
@@ -251,9 +253,8 @@ impl<T> ShmTransport<T> {
     }
 
     fn list(&self, kind: Kind) -> Option<ServerResult> {
-        let view = self.reader.view().ok()?;
-        let ttl_ms = published::complete(&view, kind)?;
-        let list = published::list(&view, kind, None);
+        let ttl_ms = published::complete(&self.reader.view().ok()?, kind)?;
+        let list = self.lists.get(&self.reader, kind).ok()?;
         if !list.whole {
             return None;
         }
@@ -263,10 +264,10 @@ impl<T> ShmTransport<T> {
                 ServerResult::$result(result.with_cache_scope(CacheScope::Public))
             }};
         }
-        Some(match list.object {
-            Object::Resources(resources) => all!(ListResourcesResult, resources),
-            Object::Tools(tools) => all!(ListToolsResult, tools),
-            Object::Prompts(prompts) => all!(ListPromptsResult, prompts),
+        Some(match &*list.object {
+            Object::Resources(resources) => all!(ListResourcesResult, resources.clone()),
+            Object::Tools(tools) => all!(ListToolsResult, tools.clone()),
+            Object::Prompts(prompts) => all!(ListPromptsResult, prompts.clone()),
             _ => return None,
         })
     }

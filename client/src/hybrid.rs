@@ -16,6 +16,8 @@ mod fetch;
 mod figures;
 mod flights;
 mod holds;
+mod invalidation;
+mod near;
 mod options;
 mod request;
 
@@ -24,21 +26,20 @@ pub use options::{CacheMode, Options};
 pub use request::Request;
 
 use crate::ClientError;
-use crate::answer::{Answer, Passed, Tier};
-use crate::config::{Config, Pattern, TransportKind};
+use crate::answer::Answer;
+use crate::config::{Config, TransportKind};
 use crate::metrics::Metrics;
-use crate::object::{self, Object};
-use crate::published::Pulse;
+use crate::object::Object;
 use crate::upstream::{Notice, Route, TransportStatus, Upstream};
-use erlmcp_shm_reader::l1::{Cache, CacheError, CacheOptions};
 use erlmcp_shm_reader::{Kind, Reader};
 use figures::Figures;
 use flights::{Flights, What};
 use holds::Holds;
+use near::Near;
 use parking_lot::Mutex;
 use rmcp::model::{CallToolResult, GetPromptResult, Prompt, ReadResourceResult, Resource, Tool};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -48,7 +49,7 @@ use tokio::sync::broadcast;
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use erlmcp_shm_client::{HybridClient, Options, Tier};
-/// use erlmcp_shm_reader::Reader;
+/// use erlmcp_shm_reader::{Kind, Reader};
 ///
 /// let shm = Reader::options().allow_absent(true).open("/dev/shm/erlmcp_export.bin")?;
 /// let client = HybridClient::new(Some(shm), vec![], Options::default());
@@ -63,7 +64,7 @@ pub struct HybridClient {
 }
 
 pub(crate) struct Inner {
-    shared: Option<Shared>,
+    near: Near,
     upstream: Arc<Upstream>,
     options: Options,
     lists: Mutex<HashMap<What, Listed>>,
@@ -75,23 +76,10 @@ pub(crate) struct Inner {
     figures: Figures,
 }
 
-/// The first two tiers.
-struct Shared {
-    cache: Cache<Object>,
-    pulse: Pulse,
-}
-
 /// A list from the server.
 struct Listed {
     object: Arc<Object>,
     until: Instant,
-}
-
-/// What the first two tiers have for a key.
-enum Local {
-    Found(Arc<Object>, Tier, Option<u64>),
-    Nothing,
-    Passed(Passed, ClientError),
 }
 
 impl HybridClient {
@@ -108,7 +96,7 @@ impl HybridClient {
                 }
             });
             Inner {
-                shared: reader.map(|reader| Shared::new(&reader, &options)),
+                near: Near::new(reader.as_ref(), &options),
                 upstream: Upstream::new(routes, options.upstream, hear),
                 lists: Mutex::default(),
                 flights: Arc::default(),
@@ -159,16 +147,49 @@ impl HybridClient {
     }
 
     /// Reads a resource.
-    pub async fn read_resource(
+    pub fn read_resource(
         &self,
         uri: &str,
-    ) -> Result<Answer<ReadResourceResult>, ClientError> {
-        self.request().read_resource(uri).await
+    ) -> impl Future<Output = Result<Answer<ReadResourceResult>, ClientError>> + Send {
+        self.request().read_resource(uri)
     }
 
     /// A tool with its input schema.
-    pub async fn tool_schema(&self, name: &str) -> Result<Answer<Tool>, ClientError> {
-        self.request().tool_schema(name).await
+    pub fn tool_schema(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Answer<Tool>, ClientError>> + Send {
+        self.request().tool_schema(name)
+    }
+
+    /// Reads a resource, if this process or shared memory has it: for callers that cannot wait, or do not want to
+    /// pay for a future. `None` where only the server could answer.
+    ///
+    /// ```no_run
+    /// # async fn example(client: erlmcp_shm_client::HybridClient) -> Result<(), erlmcp_shm_client::ClientError> {
+    /// let answer = match client.try_read_resource("file:///hello.txt") {
+    ///     Some(answer) => answer,
+    ///     None => client.read_resource("file:///hello.txt").await?,
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn try_read_resource(&self, uri: &str) -> Option<Answer<ReadResourceResult>> {
+        self.inner.near_answer(Kind::Resource, uri)
+    }
+
+    /// A tool with its input schema, in the same way.
+    #[inline]
+    pub fn try_tool_schema(&self, name: &str) -> Option<Answer<Tool>> {
+        let found = self.inner.near_answer(Kind::ToolSchema, name);
+        found.or_else(|| self.inner.listed_tool(name))
+    }
+
+    /// What the server is able to do, in the same way.
+    #[inline]
+    pub fn try_capability(&self, name: &str) -> Option<Answer<serde_json::Value>> {
+        self.inner.near_answer(Kind::Capability, name)
     }
 
     /// A prompt with its arguments put in.
@@ -181,6 +202,7 @@ impl HybridClient {
     }
 
     /// What the server is able to do, by the capability's name; `server_info` and `instructions` are among them.
+    /// What is not published, the server has said when the connection was made.
     pub async fn capability(&self, name: &str) -> Result<Answer<serde_json::Value>, ClientError> {
         self.request().capability(name).await
     }
@@ -224,10 +246,10 @@ impl HybridClient {
     /// until something is published.
     pub fn changes(&self) -> Changes {
         let receiver = self.inner.changes.subscribe();
-        if let Some(shared) = &self.inner.shared
+        if let Some(reader) = self.reader()
             && self.inner.changes.receiver_count() == 1
         {
-            let reader = shared.cache.reader().clone();
+            let reader = reader.clone();
             let tell = |client: &Inner, count| {
                 let _ = client.changes.send(Change::Shared(count));
             };
@@ -265,142 +287,12 @@ impl HybridClient {
 
     /// The reader of shared memory, if there is one.
     pub fn reader(&self) -> Option<&Reader> {
-        Some(self.inner.shared.as_ref()?.cache.reader())
+        self.inner.near.reader()
     }
 
     /// Ends every connection. Later requests make new ones.
     pub async fn close(&self) {
         self.inner.upstream.disconnect().await;
-    }
-}
-
-impl Shared {
-    fn new(reader: &Reader, options: &Options) -> Self {
-        let partition = options.partition.clone();
-        let bounds = CacheOptions::default().max_bytes(options.l1_bytes);
-        Self {
-            cache: Cache::new(reader, bounds, move |entry| {
-                object::decode(entry, &partition)
-            }),
-            pulse: Pulse::of(reader),
-        }
-    }
-
-    /// How long the writer has been silent, if that is longer than it may be.
-    #[inline]
-    fn silent(&self, ttl: Duration) -> Option<Duration> {
-        self.pulse.silent(self.cache.reader(), ttl)
-    }
-}
-
-impl Inner {
-    /// Asks the first two tiers.
-    fn local(&self, kind: Kind, key: &str) -> Local {
-        let Some(shared) = &self.shared else {
-            return Local::Nothing;
-        };
-        let silent = shared.silent(self.options.l2_ttl);
-        let over = self.holds.over(key);
-        match shared.cache.get(kind, key) {
-            Ok(None) => Local::Nothing,
-            Ok(Some(found)) => {
-                let (version, tier) = (found.version(), found.tier());
-                let upstream = found.is_upstream();
-                let object = found.into_value();
-                if matches!(*object, Object::Private) {
-                    self.figures.rejected(tier);
-                    return Local::Nothing;
-                }
-                if matches!(&*object, Object::Template(template) if !template.is_whole()) {
-                    self.figures.rejected(tier);
-                    return Local::Nothing;
-                }
-                if let Some(silent) = silent.filter(|_| !upstream) {
-                    self.figures.rejected(tier);
-                    return Local::Passed(Passed::Silent, ClientError::Silent(silent));
-                }
-                if !upstream && version <= over {
-                    self.figures.rejected(tier);
-                    let key = key.to_owned();
-                    return Local::Passed(Passed::Invalidated, ClientError::NotFound { kind, key });
-                }
-                let tier = match tier {
-                    erlmcp_shm_reader::l1::Tier::L1 => Tier::L1,
-                    erlmcp_shm_reader::l1::Tier::L2 => Tier::L2,
-                };
-                Local::Found(object, tier, (!upstream).then_some(version))
-            }
-            Err(CacheError::Read(error)) => {
-                let why = Passed::Unreadable(error.to_string());
-                Local::Passed(why, ClientError::Shared(error))
-            }
-            Err(error) => {
-                let what = error.to_string();
-                tracing::warn!(key, %error, "an entry that MCP cannot make anything of");
-                Local::Passed(
-                    Passed::Unreadable(what.clone()),
-                    ClientError::Undecodable(what),
-                )
-            }
-        }
-    }
-
-    fn epoch(&self) -> u64 {
-        // Acquire, pairs with the Release below: who sees an invalidation sees what it removed gone.
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    fn heard(&self, notice: Notice) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        let cache = self.shared.as_ref().map(|shared| &shared.cache);
-        match &notice {
-            Notice::ResourceUpdated(uri) => {
-                if let Some(cache) = cache {
-                    cache.remove(Kind::Resource, uri);
-                }
-            }
-            Notice::ResourcesChanged => {
-                let mut lists = self.lists.lock();
-                lists.remove(&What::Resources);
-                lists.remove(&What::ResourceTemplates);
-            }
-            Notice::ToolsChanged => drop(self.lists.lock().remove(&What::Tools)),
-            Notice::PromptsChanged => {
-                self.lists.lock().remove(&What::Prompts);
-                if let Some(cache) = cache {
-                    cache.remove_where(|kind, _| kind == Kind::Prompt);
-                }
-            }
-            Notice::Gap => {
-                self.lists.lock().clear();
-                if let Some(cache) = cache {
-                    cache.expire_upstream();
-                }
-            }
-        }
-        // Again, for what was under way and put in between.
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        let _ = self.changes.send(Change::Server(notice));
-    }
-
-    /// What a call of this tool invalidates.
-    fn invalidated_by(&self, tool: &str) -> Vec<Pattern> {
-        self.options.invalidate.by(tool).cloned().collect()
-    }
-
-    /// After a call: what it changed leaves the first tier, and shared memory has to show something newer.
-    fn invalidate(&self, patterns: &[Pattern], over: u64) {
-        if patterns.is_empty() {
-            return;
-        }
-        self.holds.add(patterns, over, self.options.l2_ttl);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        if let Some(shared) = &self.shared {
-            let matches = |key: &str| patterns.iter().any(|pattern| pattern.matches(key));
-            let unwanted = |key: &[u8]| std::str::from_utf8(key).is_ok_and(matches);
-            shared.cache.remove_where(|_, key| unwanted(key));
-        }
-        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 }
 

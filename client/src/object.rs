@@ -40,6 +40,17 @@ pub enum Object {
     Private,
 }
 
+impl Object {
+    /// Whether it answers who asks for it alone: nothing private does, nor a prompt whose messages the server makes.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Object::Private => false,
+            Object::Template(template) => template.is_whole(),
+            _ => true,
+        }
+    }
+}
+
 /// A prompt as it is published: its arguments still to be put in.
 #[derive(Debug)]
 pub struct Template {

@@ -7,10 +7,12 @@
 
 mod connect;
 mod link;
+mod listen;
 
 pub use connect::{Connect, ConnectError, Listener, Notice, Revision, Session};
 
 use crate::config::TransportKind;
+use crate::object::Json;
 use crate::{BreakerOptions, BreakerState, Health, best};
 use connect::Hear;
 use link::{Failed, Link};
@@ -100,6 +102,8 @@ fn list(failures: &[(String, String)]) -> String {
 
 /// How often a request goes through all transports, where connections are lost again and again.
 const MAX_ROUNDS: usize = 3;
+
+const BREAKER_OPEN: &str = "its circuit breaker is open";
 
 /// Whether a request may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,10 +258,7 @@ impl Upstream {
             tried += 1;
             let link = &self.links[n];
             let Some(permit) = link.breaker.acquire(Instant::now()) else {
-                failures.push((
-                    link.kind.to_string(),
-                    "its circuit breaker is open".to_owned(),
-                ));
+                failures.push((link.kind.to_string(), BREAKER_OPEN.to_owned()));
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -312,6 +313,34 @@ impl Upstream {
         }
         if timed_out && deadline <= Instant::now() {
             return Err(UpstreamError::Timeout(within));
+        }
+        Err(UpstreamError::Unavailable(failures))
+    }
+
+    /// What the server says of itself, over the best transport that connects.
+    pub async fn about(&self, within: Duration) -> Result<Json, UpstreamError> {
+        if self.links.is_empty() {
+            return Err(UpstreamError::NoTransport);
+        }
+        let deadline = Instant::now() + within;
+        let mut failures = Vec::new();
+        for n in self.order() {
+            let link = &self.links[n];
+            let Some(permit) = link.breaker.acquire(Instant::now()) else {
+                failures.push((link.kind.to_string(), BREAKER_OPEN.to_owned()));
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match link.about(left).await {
+                Ok(about) => {
+                    permit.success(Instant::now());
+                    return Ok(about);
+                }
+                Err(reason) => {
+                    permit.failure(Instant::now());
+                    failures.push((link.kind.to_string(), reason));
+                }
+            }
         }
         Err(UpstreamError::Unavailable(failures))
     }

@@ -5,73 +5,14 @@ mod support;
 
 use erlmcp_shm_client::config::{Invalidate, Pattern, TransportKind};
 use erlmcp_shm_client::*;
-use erlmcp_shm_reader::{Kind, Reader};
-use erlmcp_shm_writer::{Attributes, Scope, Writer};
-use rmcp::model::{ReadResourceResult, ResourceContents};
+use erlmcp_shm_reader::Kind;
+use erlmcp_shm_writer::{Attributes, Scope};
+use rmcp::model::ResourceContents;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use support::tiers::{URI, options, read, said, store, text};
 use support::{World, route};
-
-const URI: &str = "file:///a.txt";
-const LONG: Duration = Duration::from_secs(600);
-
-struct Store {
-    _folder: tempfile::TempDir,
-    writer: Writer,
-    shm: Reader,
-}
-
-fn store() -> Store {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.bin");
-    let writer = Writer::options().size(1 << 20).open(&path).unwrap();
-    writer.heartbeat().unwrap();
-    let interval = Duration::from_millis(20);
-    let shm = Reader::options()
-        .refresh_interval(interval)
-        .open(&path)
-        .unwrap();
-    Store {
-        _folder: folder,
-        writer,
-        shm,
-    }
-}
-
-impl Store {
-    fn put(&self, kind: Kind, key: &str, data: &str, metadata: &str) -> u64 {
-        let put = self
-            .writer
-            .put(kind, key.as_bytes(), data.as_bytes(), metadata.as_bytes());
-        put.unwrap()
-    }
-}
-
-fn options() -> Options {
-    Options {
-        l1_ttl: LONG,
-        l2_ttl: LONG,
-        ..Options::default()
-    }
-}
-
-fn text(result: &ReadResourceResult) -> &str {
-    match &result.contents[0] {
-        ResourceContents::TextResourceContents { text, .. } => text,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// What a read of a resource answers: its text and tier.
-async fn read(client: &HybridClient, uri: &str) -> (String, Tier) {
-    let answer = client.read_resource(uri).await.unwrap();
-    (text(&answer).to_owned(), answer.tier())
-}
-
-fn said(text: &str, tier: Tier) -> (String, Tier) {
-    (text.to_owned(), tier)
-}
 
 #[tokio::test]
 async fn a_read_is_answered_by_the_nearest_tier_and_never_by_an_old_value() {
@@ -95,6 +36,50 @@ async fn a_read_is_answered_by_the_nearest_tier_and_never_by_an_old_value() {
     store.writer.delete(Kind::Resource, URI.as_bytes()).unwrap();
     assert_eq!(read(&client, URI).await, said("at the server", Tier::L3));
     assert_eq!(world.reads(), 2);
+}
+
+#[tokio::test]
+async fn who_cannot_wait_is_answered_from_nearby_or_not_at_all() {
+    let store = store();
+    let world = World::new();
+    world.set(URI, "at the server");
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
+    let mut invalidate = Invalidate::default();
+    invalidate.add("add", [Pattern::Key(URI.into())]);
+    let options = Options {
+        invalidate,
+        ..options()
+    };
+    let client = HybridClient::new(Some(store.shm.clone()), vec![route], options);
+    let near = || {
+        let answer = client.try_read_resource(URI)?;
+        Some((text(&answer).to_owned(), answer.tier()))
+    };
+    assert_eq!(near(), None);
+    assert_eq!(world.reads(), 0, "the server was asked");
+    assert_eq!(read(&client, URI).await, said("at the server", Tier::L3));
+    assert_eq!(near(), Some(said("at the server", Tier::L1)));
+    let version = store.put(Kind::Resource, URI, "published", "{}");
+    assert_eq!(near(), Some(said("published", Tier::L2)));
+    assert_eq!(near(), Some(said("published", Tier::L1)));
+    let answer = client.try_read_resource(URI).unwrap();
+    assert_eq!(answer.version(), Some(version));
+    // Known to be old: only the server can say what is new.
+    client.call_tool("add", None).await.unwrap();
+    assert_eq!(near(), None);
+    store.writer.delete(Kind::Resource, URI.as_bytes()).unwrap();
+    assert_eq!(near(), None);
+
+    assert!(client.try_tool_schema("search").is_none());
+    client.list_tools().await.unwrap();
+    let tool = client.try_tool_schema("search").unwrap();
+    assert_eq!((&*tool.name, tool.tier()), ("search", Tier::L1));
+    assert!(client.try_tool_schema("nothing").is_none());
+    store.put(Kind::ToolSchema, "search", "{}", "{}");
+    assert_eq!(client.try_tool_schema("search").unwrap().tier(), Tier::L2);
+    assert!(client.try_capability("tools").is_none());
+    store.put(Kind::Capability, "tools", "{}", "{}");
+    assert_eq!(client.try_capability("tools").unwrap().tier(), Tier::L2);
 }
 
 #[tokio::test]
@@ -186,6 +171,34 @@ async fn a_prompt_without_messages_is_listed_and_made_by_the_server() {
     let alone = HybridClient::new(Some(store.shm.clone()), vec![], options());
     assert_eq!(alone.list_prompts().await.unwrap()[0].name, "greet");
     assert!(alone.get_prompt("greet", None).await.is_err());
+}
+
+#[tokio::test]
+async fn a_capability_that_is_not_published_the_server_has_told() {
+    for stateless in [true, false] {
+        let store = store();
+        let world = World::new();
+        let (route, switch) = route(TransportKind::Stdio, 5, &world, stateless);
+        let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+        let tools = client.capability("tools").await.unwrap();
+        assert_eq!(
+            (&*tools, tools.tier()),
+            (&json!({"listChanged": true}), Tier::L3)
+        );
+        let server = client.capability("server_info").await.unwrap();
+        assert!(server["name"].is_string(), "{server:?}");
+        let error = client.capability("nothing").await.unwrap_err();
+        assert!(matches!(error, ClientError::NotFound { .. }), "{error}");
+        store.put(Kind::Capability, "tools", "{}", "{}");
+        assert_eq!(client.capability("tools").await.unwrap().tier(), Tier::L2);
+        switch.kill();
+        client.close().await;
+        let error = client.capability("prompts").await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Upstream(UpstreamError::Unavailable(_))),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -460,39 +473,6 @@ async fn news_of_shared_memory_arrive_in_the_same_stream() {
         .await
         .unwrap();
     assert!(matches!(change, Some(Change::Shared(_))), "{change:?}");
-}
-
-#[tokio::test]
-async fn without_any_tier_the_errors_say_what_is_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("absent.bin");
-    let shm = Reader::options().allow_absent(true).open(&path).unwrap();
-    let client = HybridClient::new(Some(shm), vec![], options());
-    let error = client.read_resource(URI).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ClientError::Shared(erlmcp_shm_reader::ReadError::NotFound)
-        ),
-        "{error}"
-    );
-    let nothing = HybridClient::new(None, vec![], options());
-    let error = nothing.read_resource(URI).await.unwrap_err();
-    assert!(matches!(error, ClientError::NotFound { .. }), "{error}");
-    let error = nothing.call_tool("add", None).await.unwrap_err();
-    assert!(
-        matches!(error, ClientError::Upstream(UpstreamError::NoTransport)),
-        "{error}"
-    );
-    let world = World::new();
-    let (route, switch) = route(TransportKind::Stdio, 5, &world, true);
-    switch.kill();
-    let dead = HybridClient::new(None, vec![route], options());
-    let error = dead.list_tools().await.unwrap_err();
-    assert!(
-        matches!(error, ClientError::Upstream(UpstreamError::Unavailable(_))),
-        "{error}"
-    );
 }
 
 #[tokio::test]

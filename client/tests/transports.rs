@@ -9,7 +9,9 @@ use rmcp::{
         ClientRequest, GetPromptRequestParams, PingRequest, ProtocolVersion,
         ReadResourceRequestParams, ServerResult,
     },
+    service::ClientInitializeError,
 };
+use rustls::CertificateError;
 use wire::{
     Client, call, net, networked,
     proxy::Proxy,
@@ -21,7 +23,7 @@ async fn every_method(name: &str, client: &Client) {
     let tools = client.list_all_tools().await.unwrap();
     assert_eq!(
         tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(),
-        ["echo", "slow", "never", "exit"],
+        ["echo", "slow", "count", "never", "exit"],
         "{name}"
     );
     let answer = call(client, "echo", "naïve\r\n\u{2028}text").await.unwrap();
@@ -133,19 +135,39 @@ async fn tls_with_a_certificate_of_its_own() {
         let (client, _) = within(start(&transport)).await;
         within(every_method(transport.name(), &client)).await;
     }
+    // A stranger's certificate; and the right one, for another name.
+    let by_address = format!("127.0.0.1:{}", proxy.address.port());
+    let unknown = |fault: &CertificateError| *fault == CertificateError::UnknownIssuer;
+    let misnamed = |fault: &CertificateError| {
+        matches!(
+            fault,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
+    };
     for transport in networked(&host, true, &Tls::default()) {
-        let refused = match within(transport.connect()).await {
-            Ok(connected) => within(().serve(connected))
-                .await
-                .err()
-                .map(|error| error.to_string()),
-            Err(error) => Some(format!("{error:?}")),
-        };
-        assert!(
-            refused.is_some(),
-            "{}: a stranger's certificate was taken",
-            transport.name()
-        );
+        let fault = refused(&transport).await;
+        assert!(unknown(&fault), "{}: {fault:?}", transport.name());
+    }
+    for transport in networked(&by_address, true, &trusting) {
+        let fault = refused(&transport).await;
+        assert!(misnamed(&fault), "{}: {fault:?}", transport.name());
+    }
+}
+
+/// Why a certificate is refused: what an error says that comes of nothing else.
+async fn refused(transport: &Transport) -> CertificateError {
+    let error = match within(transport.connect()).await {
+        Err(error) => error,
+        Ok(connected) => match within(().serve(connected)).await.unwrap_err() {
+            ClientInitializeError::TransportError { error, .. } => {
+                *error.error.downcast::<TransportError>().unwrap()
+            }
+            other => panic!("{}: {other:?}", transport.name()),
+        },
+    };
+    match error {
+        TransportError::Certificate(fault) => fault,
+        other => panic!("{}: {other:?}", transport.name()),
     }
 }
 

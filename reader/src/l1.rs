@@ -23,7 +23,8 @@
 //!
 //! **Values from elsewhere** ([`Cache::insert_upstream`]) are known to be current as long as shared
 //! memory does not have their key: they remember the change counter, look the key up when it has moved,
-//! and yield as soon as it is there. Their time to live bounds them besides.
+//! and yield as soon as it is there. Their time to live bounds them besides. A cache
+//! [without a store](Cache::without_store) holds nothing else.
 //!
 //! # Orderings
 //!
@@ -33,29 +34,30 @@
 //! the table's own publish of one node.
 
 mod counters;
+mod keep;
 mod key;
 mod node;
 mod options;
 mod queues;
+mod value;
 
 pub use counters::histogram;
 pub use hdrhistogram::Histogram;
 pub use options::{CacheOptions, SAMPLE_EVERY};
+pub use value::{CacheError, CacheStats, Cached, Tier, Upstream};
 
 use crate::generation::{Generation, patiently};
-use crate::{Entry, ReadError, Reader};
+use crate::{Entry, Reader};
 use counters::{Counters, Local};
 use erlmcp_shm_layout::Kind;
 use key::{Asked, ByHash, Key};
 use node::{Node, Origin};
 use papaya::HashMap;
 use parking_lot::Mutex;
-use queues::{Queues, Standing};
+use queues::Queues;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 type DecodeError = Box<dyn std::error::Error + Send + Sync>;
 type Decode<T> = dyn Fn(&Entry<'_>) -> Result<T, DecodeError> + Send + Sync;
@@ -82,7 +84,7 @@ const OVERHEAD: usize = 160;
 /// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
 /// ```
 pub struct Cache<T> {
-    reader: Reader,
+    reader: Option<Reader>,
     decode: Box<Decode<T>>,
     weigh: Box<Weigh<T>>,
     max_bytes: usize,
@@ -98,98 +100,6 @@ pub struct Cache<T> {
     store_id: Mutex<Option<[u8; 16]>>,
     counters: Counters,
     evictions: AtomicU64,
-}
-
-/// Where a value was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tier {
-    /// In this process.
-    L1,
-    /// In shared memory.
-    L2,
-}
-
-/// A value with what is known of it. Dereferences to the value.
-#[derive(Clone, Debug)]
-pub struct Cached<T> {
-    value: Arc<T>,
-    version: u64,
-    tier: Tier,
-}
-
-impl<T> Cached<T> {
-    /// The value, to keep.
-    pub fn into_value(self) -> Arc<T> {
-        self.value
-    }
-
-    /// The version of the entry; 0 for a value that came from upstream.
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// Whether the value came from upstream and not from shared memory.
-    pub fn is_upstream(&self) -> bool {
-        self.version == 0
-    }
-
-    /// Where it was found this time.
-    pub fn tier(&self) -> Tier {
-        self.tier
-    }
-}
-
-impl<T> Deref for Cached<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-/// Why there is no answer. Absence is not among it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CacheError {
-    /// Shared memory cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The entry is there, and the caller's function could make nothing of it.
-    #[error("the entry cannot be decoded: {0}")]
-    Decode(#[source] DecodeError),
-}
-
-/// A value that did not come from shared memory: see [`Cache::insert_upstream`].
-#[derive(Clone, Copy, Debug)]
-pub struct Upstream {
-    /// [`Reader::changes`] from *before* the value was asked for, if shared memory could be read.
-    pub seen: Option<u64>,
-    /// How long the value may be served at most.
-    pub ttl: Duration,
-    /// Bytes that it counts for.
-    pub weight: usize,
-    /// Entries in shared memory up to this version are known to be older; 0 if there was none.
-    pub over: u64,
-}
-
-/// What a cache did since it was made, and holds now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CacheStats {
-    /// Reads answered by a cached value.
-    pub hits: u64,
-    /// Reads answered by shared memory.
-    pub misses: u64,
-    /// Reads of keys that are in neither.
-    pub absent: u64,
-    /// Reads that found a cached value that was not current any more (each is a miss, or absent, as well).
-    pub coherence_misses: u64,
-    /// Values that had to make room.
-    pub evictions: u64,
-    /// Values that are held.
-    pub entries: usize,
-    /// Their weight in bytes.
-    pub bytes: usize,
 }
 
 impl<T: Send + Sync + 'static> Cache<T> {
@@ -213,10 +123,45 @@ impl<T: Send + Sync + 'static> Cache<T> {
         decode: impl Fn(&Entry<'_>) -> Result<T, DecodeError> + Send + Sync + 'static,
         weigh: impl Fn(&Entry<'_>, &T) -> usize + Send + Sync + 'static,
     ) -> Self {
+        Self::over(
+            Some(reader.clone()),
+            options,
+            Box::new(decode),
+            Box::new(weigh),
+        )
+    }
+
+    /// A cache where there is no store: of values from [upstream](Self::insert_upstream) alone, with the same
+    /// bounds.
+    ///
+    /// ```
+    /// use erlmcp_shm_reader::{Kind, l1::{Cache, CacheOptions, Upstream}};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let cache: Cache<String> = Cache::without_store(CacheOptions::default());
+    /// let answer = Arc::new(String::from("from the server"));
+    /// cache.insert_upstream(Kind::Resource, "dynamic://x", answer, Upstream {
+    ///     seen: None, ttl: Duration::from_secs(1), weight: 15, over: 0,
+    /// });
+    /// assert!(cache.get(Kind::Resource, "dynamic://x")?.is_some());
+    /// assert!(cache.get(Kind::Resource, "dynamic://y")?.is_none());
+    /// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
+    /// ```
+    pub fn without_store(options: CacheOptions) -> Self {
+        let decode = |_: &Entry<'_>| Err("no store has this entry".into());
+        Self::over(None, options, Box::new(decode), Box::new(|_, _| 0))
+    }
+
+    fn over(
+        reader: Option<Reader>,
+        options: CacheOptions,
+        decode: Box<Decode<T>>,
+        weigh: Box<Weigh<T>>,
+    ) -> Self {
         Self {
-            reader: reader.clone(),
-            decode: Box::new(decode),
-            weigh: Box::new(weigh),
+            reader,
+            decode,
+            weigh,
             max_bytes: options.max_bytes,
             max_entries: options.max_entries,
             sample_every: options.sample_every,
@@ -244,8 +189,11 @@ impl<T: Send + Sync + 'static> Cache<T> {
         let asked = Asked::new(self.seed, kind, key.as_ref());
         let local = self.counters.local();
         let started = local.begin(self.sample_every);
-        let view = self.reader.view();
-        let generation = view.as_ref().ok().map(|view| view.pinned());
+        let view = self.reader.as_ref().map(Reader::view);
+        let generation = match &view {
+            Some(Ok(view)) => Some(view.pinned()),
+            _ => None,
+        };
         let looked = self.cached(asked, generation);
         if let Looked::Current(value, version) = looked {
             local.hits.count();
@@ -257,8 +205,15 @@ impl<T: Send + Sync + 'static> Cache<T> {
             }));
         }
         let answer = match &view {
-            Ok(view) => self.load(asked, view.pinned(), looked, local),
-            Err(error) => Err((*error).into()),
+            Some(Ok(view)) => self.load(asked, view.pinned(), looked, local),
+            Some(Err(error)) => Err((*error).into()),
+            None => {
+                if matches!(looked, Looked::Stale(_)) {
+                    local.coherence_misses.count();
+                }
+                local.absent.count();
+                Ok(None)
+            }
         };
         // What somebody else has to answer takes as long as that.
         if matches!(answer, Ok(Some(_))) {
@@ -346,131 +301,6 @@ impl<T: Send + Sync + 'static> Cache<T> {
         }))
     }
 
-    /// Keeps a value that came from elsewhere, an MCP server say, because shared memory does not have
-    /// it. It is served until its time is over or its key appears in shared memory, whichever is first.
-    ///
-    /// ```
-    /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
-    /// # let store = support::doc_store();
-    /// use erlmcp_shm_reader::{Kind, Reader, l1::{Cache, CacheOptions, Upstream}};
-    /// use std::{sync::Arc, time::Duration};
-    ///
-    /// let shm = Reader::open(store.path())?;
-    /// let cache: Cache<String> = Cache::new(&shm, CacheOptions::default(), |entry| {
-    ///     Ok(String::from_utf8(entry.data().to_vec())?)
-    /// });
-    /// let seen = shm.changes().ok();                              // first this, then the request
-    /// let answer = Arc::new(String::from("from the server"));
-    /// cache.insert_upstream(Kind::Resource, "dynamic://x", answer, Upstream {
-    ///     seen, ttl: Duration::from_secs(1), weight: 15, over: 0,
-    /// });
-    /// assert!(cache.get(Kind::Resource, "dynamic://x")?.unwrap().is_upstream());
-    /// # Ok::<(), erlmcp_shm_reader::l1::CacheError>(())
-    /// ```
-    pub fn insert_upstream(
-        &self,
-        kind: Kind,
-        key: impl AsRef<[u8]>,
-        value: Arc<T>,
-        upstream: Upstream,
-    ) {
-        let Some(until) = Instant::now().checked_add(upstream.ttl) else {
-            return;
-        };
-        let origin = Origin::Upstream {
-            // The counter comes to this after more publishes than there will be.
-            seen: AtomicU64::new(upstream.seen.unwrap_or(u64::MAX)),
-            until,
-            expired: AtomicBool::new(false),
-            over: upstream.over,
-        };
-        let asked = Asked::new(self.seed, kind, key.as_ref());
-        self.insert(asked, Node::new(value, 0, origin, upstream.weight));
-    }
-
-    fn insert(&self, asked: Asked<'_>, mut node: Node<T>) {
-        node.weight = node.weight.saturating_add(asked.key.len() + OVERHEAD);
-        let mut queues = self.queues.lock();
-        let table = self.table.pin();
-        if let Some(old) = table.remove(&asked) {
-            queues.left(old.weight, |place| self.standing(place, 0));
-            // It has earned its place.
-            (0..old.spend(0)).for_each(|_| node.used());
-        }
-        if node.weight > self.max_bytes {
-            return;
-        }
-        let key = asked.to_key();
-        node.ticket = queues.enter(key.clone(), node.weight);
-        table.insert(key, node);
-        while queues.bytes() > self.max_bytes || queues.entries() > self.max_entries {
-            let Some(key) = queues.evict(|place, uses| self.standing(place, uses)) else {
-                break;
-            };
-            table.remove(&key);
-            // Relaxed: a figure.
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn standing(&self, place: &queues::Place, spend: u8) -> Standing {
-        match self.table.pin().get(&place.key) {
-            Some(node) if node.ticket == place.ticket => Standing::Used(node.spend(spend)),
-            _ => Standing::Gone,
-        }
-    }
-
-    /// What is held for a key, current or not: for who would rather have an old answer than none, when nothing
-    /// else can be reached. Deleted entries are not among it once a read has noticed that they are gone.
-    pub fn stale(&self, kind: Kind, key: impl AsRef<[u8]>) -> Option<Cached<T>> {
-        let table = self.table.pin();
-        let node = table.get(&Asked::new(self.seed, kind, key.as_ref()))?;
-        Some(Cached {
-            value: Arc::clone(&node.value),
-            version: node.version,
-            tier: Tier::L1,
-        })
-    }
-
-    /// Forgets a value.
-    pub fn remove(&self, kind: Kind, key: impl AsRef<[u8]>) {
-        let asked = Asked::new(self.seed, kind, key.as_ref());
-        let mut queues = self.queues.lock();
-        if let Some(old) = self.table.pin().remove(&asked) {
-            queues.left(old.weight, |place| self.standing(place, 0));
-        }
-    }
-
-    /// Forgets the values for whose keys `unwanted` says so.
-    pub fn remove_where(&self, unwanted: impl Fn(Kind, &[u8]) -> bool) {
-        let table = self.table.pin();
-        let keys: Vec<Key> = table
-            .keys()
-            .filter(|key| unwanted(key.kind, &key.key))
-            .cloned()
-            .collect();
-        for key in keys {
-            self.remove(key.kind, &key.key);
-        }
-    }
-
-    /// Has every value that came from upstream expire now. [`stale`](Self::stale) still finds them.
-    pub fn expire_upstream(&self) {
-        for node in self.table.pin().values() {
-            if let Origin::Upstream { expired, .. } = &node.origin {
-                // Relaxed: see where it is loaded.
-                expired.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Forgets every value.
-    pub fn clear(&self) {
-        let mut queues = self.queues.lock();
-        queues.clear();
-        self.table.pin().clear();
-    }
-
     /// Versions of another store say nothing about what is held here.
     fn empty_if_another_store(&self, generation: &Arc<Generation>) {
         // Relaxed: a missed look is made up for under the lock.
@@ -508,9 +338,9 @@ impl<T: Send + Sync + 'static> Cache<T> {
         self.counters.latency()
     }
 
-    /// The reader of the store.
-    pub fn reader(&self) -> &Reader {
-        &self.reader
+    /// The reader of the store, if there is one.
+    pub fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
     }
 }
 

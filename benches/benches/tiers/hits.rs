@@ -50,7 +50,7 @@ pub fn run() {
             black_box(read());
             begun.elapsed().as_nanos() as f64 / READS as f64
         };
-        let ways: [(&str, &dyn Fn() -> usize); 3] = [
+        let ways: [(&str, &dyn Fn() -> usize); 4] = [
             ("HashMap<String, Arc<..>>, never fresh", &|| {
                 let get = |i: usize| touched(&Arc::clone(&map[&uris[i]]));
                 order.iter().map(|&i| get(i)).sum()
@@ -58,6 +58,11 @@ pub fn run() {
             ("the cache, Cache::get", &|| {
                 let get = |i: usize| cache.get(Kind::Resource, &uris[i]);
                 let get = |i: usize| touched(&get(i).expect("readable").expect("present"));
+                order.iter().map(|&i| get(i)).sum()
+            }),
+            ("the client, try_read_resource", &|| {
+                let get = |i: usize| client.try_read_resource(&uris[i]);
+                let get = |i: usize| touched(&get(i).expect("present"));
                 order.iter().map(|&i| get(i)).sum()
             }),
             ("the client, read_resource().await", &|| {
@@ -72,7 +77,7 @@ pub fn run() {
                 })
             }),
         ];
-        let mut rounds = [const { vec![] }; 3];
+        let mut rounds = [const { vec![] }; 4];
         for _ in 0..ROUNDS {
             for (figures, (_, read)) in rounds.iter_mut().zip(&ways) {
                 figures.push(timed(read));

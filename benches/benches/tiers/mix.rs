@@ -92,7 +92,15 @@ pub fn run() {
     table(heading, &rows);
     let compliance = metrics.sona_compliance_pct;
     println!(
-        "{compliance:.3} % of {} reads took less than 50 us.\n",
+        "{compliance:.3} % of {} reads took less than 50 us.",
         all.len()
+    );
+    let store = setting.store.reader.stats().expect("it is there");
+    println!(
+        "The store's file has {:.0} MiB ({} entries), the first tier room for {} MiB: by default they begin with 10, \
+         and stay at 10.\n",
+        store.size as f64 / (1 << 20) as f64,
+        store.entries,
+        roomy().l1_bytes >> 20,
     );
 }

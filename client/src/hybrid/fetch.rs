@@ -8,8 +8,8 @@ use crate::answer::{Answer, Part, Tier};
 use crate::object::Object;
 use crate::published;
 use crate::upstream::{Repeat, UpstreamError};
-use erlmcp_shm_reader::Kind;
 use erlmcp_shm_reader::l1::Upstream as Origin;
+use erlmcp_shm_reader::{Kind, Reader};
 use rmcp::model::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,10 +53,7 @@ impl Inner {
 
     /// The highest version in shared memory; 0 if there is none to read.
     pub(super) fn newest_version(&self) -> u64 {
-        let stats = self
-            .shared
-            .as_ref()
-            .map(|shared| shared.cache.reader().stats());
+        let stats = self.near.reader().map(Reader::stats);
         stats.and_then(Result::ok).map_or(0, |stats| stats.version)
     }
 
@@ -85,10 +82,9 @@ impl Inner {
             What::Resource(key) | What::Prompt(key) => key.as_str(),
             _ => "",
         };
-        let shared = self.shared.as_ref();
         let asking = Asking {
             epoch: self.epoch(),
-            seen: shared.and_then(|shared| shared.cache.reader().changes().ok()),
+            seen: self.near.reader().and_then(|shm| shm.changes().ok()),
             over: self.holds.over(key),
         };
         let epoch = asking.epoch;
@@ -207,21 +203,18 @@ impl Inner {
         }
         match what {
             What::Resource(key) | What::Prompt(key) => {
-                let (Some(shared), Some(kind)) = (&self.shared, what.kind()) else {
-                    return;
-                };
+                let Some(kind) = what.kind() else { return };
+                let cache = &self.near.cache;
                 let origin = Origin {
                     seen: asking.seen,
                     ttl,
                     weight: weight(object),
                     over: asking.over,
                 };
-                shared
-                    .cache
-                    .insert_upstream(kind, key, Arc::clone(object), origin);
+                cache.insert_upstream(kind, key, Arc::clone(object), origin);
                 // An invalidation that came in between found nothing to remove.
                 if self.epoch() != asking.epoch {
-                    shared.cache.remove(kind, key);
+                    cache.remove(kind, key);
                 }
             }
             list => {
@@ -246,14 +239,14 @@ impl Inner {
 
     /// Whether shared memory has every resource, tool or prompt of the server.
     pub(super) fn is_complete(&self, kind: Kind) -> bool {
-        let Some(shared) = &self.shared else {
+        let Some(shm) = self.near.reader() else {
             return false;
         };
-        if shared.silent(self.options.l2_ttl).is_some() {
+        if self.near.silent(self.options.l2_ttl).is_some() {
             return false;
         }
-        let view = shared.cache.reader().view();
-        view.is_ok_and(|view| published::complete(&view, kind).is_some())
+        shm.view()
+            .is_ok_and(|view| published::complete(&view, kind).is_some())
     }
 
     /// What shared memory lists, by key.
@@ -261,15 +254,15 @@ impl Inner {
     where
         Vec<T>: Part,
     {
-        let Some(shared) = &self.shared else {
+        let Some(shm) = self.near.reader() else {
             return Err(UpstreamError::NoTransport.into());
         };
-        if let Some(silent) = shared.silent(self.options.l2_ttl) {
+        if let Some(silent) = self.near.silent(self.options.l2_ttl) {
             return Err(ClientError::Silent(silent));
         }
-        let view = shared.cache.reader().view().map_err(ClientError::Shared)?;
-        let list = published::list(&view, kind, Some(&self.options.partition));
-        expected(Answer::new(Arc::new(list.object), Tier::L2), "a list")
+        let list = self.near.lists.get(shm, kind);
+        let list = list.map_err(ClientError::Shared)?;
+        expected(Answer::new(Arc::clone(&list.object), Tier::L2), "a list")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use crate::metrics::{CLIENT_METRICS, Counts, Metrics, ShmFigures, TransportStatus};
-use erlmcp_shm_reader::l1::{CacheStats, Histogram, SAMPLE_EVERY, Tier, histogram};
+use erlmcp_shm_reader::l1::{Histogram, SAMPLE_EVERY, Tier, histogram};
 use parking_lot::Mutex;
 use rmcp::model::{ClientNotification, CustomNotification};
 use std::sync::Arc;
@@ -61,17 +61,14 @@ impl Inner {
     }
 
     fn counted<T>(&self, use_counts: impl FnOnce(&Counts<'_>) -> T) -> T {
-        let cache = self.shared.as_ref().map(|shared| &shared.cache);
-        let stats = cache.map_or_else(CacheStats::default, |cache| cache.stats());
+        let stats = self.near.cache.stats();
         let figure = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let figures = &self.figures;
         // The first tiers time one read in so many: each stands for as many.
         let mut latency = figures.latency.lock().clone();
-        if let Some(cache) = cache {
-            for value in cache.latency().iter_recorded() {
-                let reads = value.count_at_value() * SAMPLE_EVERY;
-                latency.saturating_record_n(value.value_iterated_to(), reads);
-            }
+        for value in self.near.cache.latency().iter_recorded() {
+            let reads = value.count_at_value() * SAMPLE_EVERY;
+            latency.saturating_record_n(value.value_iterated_to(), reads);
         }
         let status = self.upstream.status();
         let transports = status.iter().map(|transport| TransportStatus {
@@ -81,8 +78,7 @@ impl Inner {
         });
         let transports: Vec<_> = transports.collect();
         let (failovers, failovers_succeeded) = self.upstream.failovers();
-        let reader = cache.map(|cache| cache.reader());
-        let shm = reader.and_then(|reader| {
+        let shm = self.near.reader().and_then(|reader| {
             let stats = reader.stats().ok()?;
             Some(ShmFigures::new(&stats, reader.liveness().heartbeat_age))
         });

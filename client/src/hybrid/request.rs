@@ -1,7 +1,8 @@
 //! One request: through the tiers.
 
 use super::flights::What;
-use super::{CacheMode, HybridClient, Inner, Local};
+use super::near::Local;
+use super::{CacheMode, HybridClient, Inner};
 use crate::ClientError;
 use crate::answer::{Answer, Part, Passed, Tier};
 use crate::object::{Json, Object};
@@ -10,14 +11,14 @@ use erlmcp_shm_reader::Kind;
 use rmcp::model::*;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A request with other than the usual ways: see [`HybridClient::request`].
 ///
 /// ```no_run
 /// # async fn example(client: erlmcp_shm_client::HybridClient) -> Result<(), erlmcp_shm_client::ClientError> {
 /// use erlmcp_shm_client::CacheMode;
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// let request = client.request().cache(CacheMode::Refresh).timeout(Duration::from_millis(200));
 /// let answer = request.read_resource("file:///hello.txt").await?;
 /// # Ok(())
@@ -67,30 +68,51 @@ impl<'a> Request<'a> {
 
     /// See [`HybridClient::tool_schema`].
     pub async fn tool_schema(self, name: &str) -> Result<Answer<Tool>, ClientError> {
-        let (passed, error) = match self.nearest(Kind::ToolSchema, name) {
-            Ok(found) => return found,
-            Err(passed) => passed,
-        };
-        // MCP has no request for one tool.
+        match self.nearest(Kind::ToolSchema, name) {
+            Ok(found) => found,
+            Err(why) => Box::pin(self.far_tool(name, why)).await,
+        }
+    }
+
+    /// MCP has no request for one tool.
+    async fn far_tool(
+        self,
+        name: &str,
+        (passed, error): (Option<Passed>, Option<ClientError>),
+    ) -> Result<Answer<Tool>, ClientError> {
         let tools = match self.clone().upstream_list::<Tool>(What::Tools).await {
             Ok(tools) => tools,
             Err(failed) => return self.instead(Kind::ToolSchema, name, passed, error, failed),
         };
-        let tool = tools.iter().find(|tool| tool.name == name);
-        let object = tool.map(|tool| Arc::new(Object::Tool(tool.clone())));
-        let Some(mut answer) = object.and_then(|object| Answer::new(object, tools.tier)) else {
-            return Err(not_found(Kind::ToolSchema, name));
-        };
+        let answer = tool_of(&tools, name);
+        let mut answer = answer.ok_or_else(|| not_found(Kind::ToolSchema, name))?;
         answer.passed = passed;
         Ok(answer)
     }
 
     /// See [`HybridClient::capability`].
     pub async fn capability(self, name: &str) -> Result<Answer<Value>, ClientError> {
-        match self.nearest(Kind::Capability, name) {
-            Ok(found) => found,
-            Err((_, error)) => Err(error.unwrap_or_else(|| not_found(Kind::Capability, name))),
-        }
+        let (passed, error) = match self.nearest(Kind::Capability, name) {
+            Ok(found) => return found,
+            Err(why) => why,
+        };
+        let started = Instant::now();
+        let about = self.inner().upstream.about(self.within()).await;
+        let took = about.is_ok().then(|| started.elapsed());
+        self.inner().figures.missed(took);
+        let mut about = match about {
+            Ok(about) => about,
+            Err(failed) => {
+                let failed = failed.into();
+                return self.instead(Kind::Capability, name, passed, error, failed);
+            }
+        };
+        let value = about.remove(name);
+        let value = value.ok_or_else(|| not_found(Kind::Capability, name))?;
+        let answer = Answer::new(Arc::new(Object::Capability(value)), Tier::L3);
+        let mut answer = expected(answer, "a capability")?;
+        answer.passed = passed;
+        Ok(answer)
     }
 
     /// See [`HybridClient::get_prompt`].
@@ -111,8 +133,8 @@ impl<'a> Request<'a> {
                     rendered.map_err(|error| ClientError::Undecodable(error.to_string()))?;
                 let rendered =
                     rendered.map_err(|missing| ClientError::MissingArgument(missing.0))?;
-                let answer = Answer::new(Arc::new(Object::Prompt(rendered)), *tier);
-                return Ok(with_version(expected(answer, "prompts/get")?, *version));
+                let object = Arc::new(Object::Prompt(rendered));
+                return expected(Answer::of_version(object, *tier, *version), "prompts/get");
             }
             // The server's own, of no arguments.
             if arguments.is_empty()
@@ -212,10 +234,10 @@ impl<'a> Request<'a> {
             return Err((None, None));
         }
         match self.inner().local(kind, key) {
-            Local::Found(object, tier, version) => match Answer::new(object, tier) {
-                Some(answer) => Ok(Ok(with_version(answer, version))),
-                None => Err((None, None)),
-            },
+            Local::Found(object, tier, version) => {
+                let answer = Answer::of_version(object, tier, version);
+                answer.map(Ok).ok_or((None, None))
+            }
             Local::Nothing => Err((None, None)),
             Local::Passed(passed, error) => Err((Some(passed), Some(error))),
         }
@@ -227,10 +249,21 @@ impl<'a> Request<'a> {
         key: &str,
         what: fn(String) -> What,
     ) -> Result<Answer<T>, ClientError> {
-        let (passed, error) = match self.nearest(kind, key) {
-            Ok(found) => return found,
-            Err(passed) => passed,
-        };
+        match self.nearest(kind, key) {
+            Ok(found) => found,
+            // In a box, for a future that is moved about is mostly one of an answer from nearby.
+            Err(why) => Box::pin(self.far(kind, key, what, why)).await,
+        }
+    }
+
+    /// Asks the server, for what the first two tiers did not answer.
+    async fn far<T: Part>(
+        self,
+        kind: Kind,
+        key: &str,
+        what: fn(String) -> What,
+        (passed, error): (Option<Passed>, Option<ClientError>),
+    ) -> Result<Answer<T>, ClientError> {
         let (what, within) = (what(key.to_owned()), self.within());
         match self.inner().fetch(what, self.mode, within).await {
             Ok(object) => {
@@ -257,12 +290,10 @@ impl<'a> Request<'a> {
         if inner.options.stale_on_error
             && !refused
             && self.mode == CacheMode::Use
-            && let Some(shared) = &inner.shared
-            && let Some(old) = shared.cache.stale(kind, key)
+            && let Some(old) = inner.near.cache.stale(kind, key)
         {
             let version = (!old.is_upstream()).then_some(old.version());
-            if let Some(answer) = Answer::new(old.into_value(), Tier::L1) {
-                let mut answer = with_version(answer, version);
+            if let Some(mut answer) = Answer::of_version(old.into_value(), Tier::L1, version) {
                 answer.stale = true;
                 answer.passed = passed;
                 return Ok(answer);
@@ -288,7 +319,7 @@ impl<'a> Request<'a> {
         }
         match self.clone().upstream_list(what.clone()).await {
             // Better what is published than nothing; and where there is no server, that is all there is.
-            Err(failed @ ClientError::Upstream(_)) if inner.shared.is_some() => {
+            Err(failed @ ClientError::Upstream(_)) if inner.near.reader().is_some() => {
                 let Some(kind) = kind else {
                     return Err(failed);
                 };
@@ -321,6 +352,12 @@ impl<'a> Request<'a> {
     }
 }
 
+/// One of a list of tools.
+pub(super) fn tool_of(tools: &Answer<Vec<Tool>>, name: &str) -> Option<Answer<Tool>> {
+    let tool = tools.iter().find(|tool| tool.name == name)?;
+    Answer::new(Arc::new(Object::Tool(tool.clone())), tools.tier)
+}
+
 fn not_found(kind: Kind, key: &str) -> ClientError {
     let key = key.to_owned();
     ClientError::NotFound { kind, key }
@@ -328,9 +365,4 @@ fn not_found(kind: Kind, key: &str) -> ClientError {
 
 pub(super) fn expected<T>(answer: Option<T>, what: &'static str) -> Result<T, ClientError> {
     answer.ok_or_else(|| UpstreamError::Unexpected(what).into())
-}
-
-fn with_version<T>(mut answer: Answer<T>, version: Option<u64>) -> Answer<T> {
-    answer.version = version;
-    answer
 }

@@ -42,6 +42,11 @@ pub enum TransportError {
     /// The certificates or the TLS configuration are unusable.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    /// The server's certificate is none of those that are trusted, or not the one of this address.
+    #[error(
+        "the server's certificate is refused: {0}: trust it with `Tls::with_pem`, if it is the right one"
+    )]
+    Certificate(rustls::CertificateError),
     /// A WebSocket failed, in its handshake or later.
     #[error("the WebSocket failed: {0}")]
     WebSocket(#[source] yawc::WebSocketError),
@@ -87,4 +92,28 @@ pub enum TransportError {
     /// The transport was closed by this side before the message was sent.
     #[error("the transport is closed")]
     Closed,
+}
+
+impl TransportError {
+    /// The certificate's fault, if that is at the root of an error; else what is made of it otherwise.
+    pub(super) fn certificate_or<E>(error: E, otherwise: impl FnOnce(E) -> Self) -> Self
+    where
+        E: std::error::Error + 'static,
+    {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(error) = next {
+            if let Some(rustls::Error::InvalidCertificate(fault)) = error.downcast_ref() {
+                return Self::Certificate(fault.clone());
+            }
+            // What an I/O error was made of is not its source, which is that one's source.
+            let made_of = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            next = match made_of {
+                Some(made_of) => Some(made_of),
+                None => error.source(),
+            };
+        }
+        otherwise(error)
+    }
 }

@@ -45,7 +45,7 @@ use rmcp::{
     RoleClient,
     model::{ClientJsonRpcMessage, ProtocolVersion, ServerJsonRpcMessage},
     service::ClientLifecycleMode,
-    transport::StreamableHttpClientTransport,
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpError},
 };
 
 pub use crate::config::Token;
@@ -206,6 +206,17 @@ impl Connected {
     }
 }
 
+fn streamable_http(error: StreamableHttpError<reqwest::Error>) -> TransportError {
+    let other = |error| TransportError::StreamableHttp(Box::new(error));
+    match error {
+        StreamableHttpError::Client(error) => {
+            let other = |error| other(StreamableHttpError::Client(error));
+            TransportError::certificate_or(error, other)
+        }
+        error => other(error),
+    }
+}
+
 impl rmcp::transport::Transport<RoleClient> for Connected {
     type Error = TransportError;
 
@@ -221,11 +232,7 @@ impl rmcp::transport::Transport<RoleClient> for Connected {
             Inner::Link(link) => Either::Left(link.send(message)),
             Inner::Http(http) => {
                 let sending = http.send(message);
-                Either::Right(async {
-                    sending
-                        .await
-                        .map_err(|error| TransportError::StreamableHttp(Box::new(error)))
-                })
+                Either::Right(async { sending.await.map_err(streamable_http) })
             }
         }
     }
@@ -249,9 +256,7 @@ impl rmcp::transport::Transport<RoleClient> for Connected {
             Inner::Link(link) => link.close().await,
             Inner::Http(http) => {
                 self.end.set(TransportError::Closed);
-                http.close()
-                    .await
-                    .map_err(|error| TransportError::StreamableHttp(Box::new(error)))?;
+                http.close().await.map_err(streamable_http)?;
             }
         }
         Ok(())

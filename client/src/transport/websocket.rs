@@ -124,7 +124,7 @@ fn failure(error: WebSocketError, limit: usize) -> TransportError {
         WebSocketError::ConnectionClosed => {
             TransportError::PeerClosed("without a close frame".into())
         }
-        WebSocketError::IoError(error) => TransportError::Io(error),
+        WebSocketError::IoError(error) => TransportError::certificate_or(error, TransportError::Io),
         error => TransportError::WebSocket(error),
     }
 }

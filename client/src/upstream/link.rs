@@ -1,21 +1,18 @@
 //! One transport: its connection, its circuit breaker, and what was measured of it.
 
 use super::connect::{Connect, Hear, Listener, Notice, Session};
+use super::listen::{Subscriptions, listen};
 use crate::config::TransportKind;
+use crate::object::Json;
 use crate::{Breaker, BreakerOptions, Candidate, Checks, Health, Latency, Throughput, score};
 use parking_lot::Mutex;
 use rmcp::RoleClient;
-use rmcp::model::{
-    ClientRequest, ProtocolVersion, ServerNotification, ServerResult, SubscriptionFilter,
-};
+use rmcp::model::{ClientRequest, ProtocolVersion, ServerResult};
 use rmcp::service::{Peer, PeerRequestOptions, RequestHandle, ServiceError};
-use std::collections::BTreeSet;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
-
-pub(crate) type Subscriptions = watch::Receiver<BTreeSet<String>>;
 
 /// See the module.
 pub(crate) struct Link {
@@ -224,6 +221,25 @@ impl Link {
         }
     }
 
+    /// What the server said of itself when the connection was made: its capabilities by name, and beside them
+    /// `server_info` and `instructions`.
+    pub async fn about(&self, within: Duration) -> Result<Json, String> {
+        let connection = self.connection(within).await?;
+        let info = connection.peer.peer_info();
+        let info = info.ok_or("it said nothing of itself")?;
+        let field = |value: serde_json::Result<Value>| value.map_err(|error| error.to_string());
+        let mut about = match field(serde_json::to_value(&info.capabilities))? {
+            Value::Object(capabilities) => capabilities,
+            _ => Json::new(),
+        };
+        let server = field(serde_json::to_value(&info.server_info))?;
+        about.insert("server_info".to_owned(), server);
+        if let Some(instructions) = &info.instructions {
+            about.insert("instructions".to_owned(), instructions.as_str().into());
+        }
+        Ok(about)
+    }
+
     /// Asks the server for a sign of life, and counts what comes of it.
     pub async fn probe(&self, within: Duration) -> Result<Duration, String> {
         let started = Instant::now();
@@ -335,74 +351,4 @@ impl Drop for UnderWay<'_> {
             });
         }
     }
-}
-
-/// Keeps the subscriptions of a connection: each is asked for once on the older revisions, all together in one
-/// stream on the stateless one, which is opened anew when there is one more.
-#[expect(deprecated, reason = "the older revisions have no other way")]
-async fn listen(
-    peer: Peer<RoleClient>,
-    stateless: bool,
-    mut subscriptions: Subscriptions,
-    hear: Hear,
-) {
-    let mut asked = BTreeSet::new();
-    loop {
-        let wanted = subscriptions.borrow_and_update().clone();
-        if stateless {
-            let stream = stream(&peer, &wanted, &hear);
-            tokio::select! {
-                () = stream => {
-                    // A server without subscriptions, or one that ended the stream: not at once again.
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                changed = subscriptions.changed() => if changed.is_err() { return },
-            }
-        } else {
-            for uri in wanted.difference(&asked) {
-                let params = rmcp::model::SubscribeRequestParams::new(uri.clone());
-                if let Err(error) = peer.subscribe(params).await {
-                    tracing::warn!(uri, %error, "cannot subscribe");
-                }
-            }
-            for uri in asked.difference(&wanted) {
-                let params = rmcp::model::UnsubscribeRequestParams::new(uri.clone());
-                let _ = peer.unsubscribe(params).await;
-            }
-            asked = wanted;
-            if subscriptions.changed().await.is_err() {
-                return;
-            }
-        }
-        if peer.is_transport_closed() {
-            return;
-        }
-    }
-}
-
-async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear) {
-    let filter = SubscriptionFilter::builder()
-        .tools_list_changed()
-        .prompts_list_changed()
-        .resources_list_changed();
-    let filter = match wanted.is_empty() {
-        true => filter,
-        false => filter.resource_subscriptions(wanted.iter().cloned()),
-    };
-    let mut stream = match peer.listen(filter.build()).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "no stream of changes"),
-    };
-    while let Ok(Some(notification)) = stream.next().await {
-        hear(match notification {
-            ServerNotification::ResourceUpdatedNotification(updated) => {
-                Notice::ResourceUpdated(updated.params.uri)
-            }
-            ServerNotification::ResourceListChangedNotification(_) => Notice::ResourcesChanged,
-            ServerNotification::ToolListChangedNotification(_) => Notice::ToolsChanged,
-            ServerNotification::PromptListChangedNotification(_) => Notice::PromptsChanged,
-            _ => continue,
-        });
-    }
-    hear(Notice::Gap);
 }

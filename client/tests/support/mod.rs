@@ -1,5 +1,7 @@
 //! A server of rmcp's at the other end of a pipe, which counts what it is asked and can be broken.
 
+pub mod tiers;
+
 use erlmcp_shm_client::config::TransportKind;
 use erlmcp_shm_client::{Connect, ConnectError, Listener, Revision, Route, Session};
 use futures_util::future::BoxFuture;

@@ -4,6 +4,7 @@
 
 pub mod net;
 pub mod proxy;
+pub mod scripted;
 pub mod server;
 
 use std::{path::PathBuf, time::Duration};

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,9 +22,13 @@ pub struct Proxy {
     /// The certificate of a proxy that speaks TLS.
     pub pem: String,
     bytes: Arc<AtomicU64>,
+    /// What clients sent, by connection.
+    sent: Sent,
     cut: watch::Sender<bool>,
     reset: Arc<Notify>,
 }
+
+type Sent = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Proxy {
     pub async fn plain(to: SocketAddr) -> Self {
@@ -51,6 +55,8 @@ impl Proxy {
         let bytes = Arc::new(AtomicU64::new(0));
         let (cut, is_cut) = watch::channel(false);
         let counted = bytes.clone();
+        let sent = Sent::default();
+        let recorded = sent.clone();
         let reset = Arc::new(Notify::new());
         let resets = reset.clone();
         tokio::spawn(async move {
@@ -61,15 +67,15 @@ impl Proxy {
                     () = wait(is_cut.clone()) => return,
                 };
                 let (tls, counted, is_cut) = (tls.clone(), counted.clone(), is_cut.clone());
-                let reset = resets.clone();
+                let (reset, sent) = (resets.clone(), recorded.clone());
                 let relayed = async move {
                     let server = TcpStream::connect(to).await.unwrap();
                     match tls {
-                        None => relay(client, server, counted, is_cut).await,
+                        None => relay(client, server, counted, sent, is_cut).await,
                         Some(tls) => {
                             // Fails where the client does not trust the certificate.
                             if let Ok(client) = tls.accept(client).await {
-                                relay(client, server, counted, is_cut).await;
+                                relay(client, server, counted, sent, is_cut).await;
                             }
                         }
                     }
@@ -86,6 +92,7 @@ impl Proxy {
             address,
             pem,
             bytes,
+            sent,
             cut,
             reset,
         }
@@ -94,6 +101,13 @@ impl Proxy {
     /// What has passed so far, both ways.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What clients have sent so far, a text a connection.
+    pub fn sent(&self) -> Vec<String> {
+        let sent = self.sent.lock().unwrap();
+        let texts = sent.iter().map(|bytes| String::from_utf8_lossy(bytes));
+        texts.map(String::from).collect()
     }
 
     /// Drops every connection, and takes new ones.
@@ -117,14 +131,27 @@ async fn relay<C>(
     client: C,
     server: TcpStream,
     bytes: Arc<AtomicU64>,
+    sent: Sent,
     is_cut: watch::Receiver<bool>,
 ) where
     C: AsyncRead + AsyncWrite,
 {
     let (client_read, client_write) = split(client);
     let (server_read, server_write) = split(server);
+    let connection = {
+        let mut sent = sent.lock().unwrap();
+        sent.push(Vec::new());
+        sent.len() - 1
+    };
+    let count = |piece: &[u8]| {
+        bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    };
+    let record = |piece: &[u8]| {
+        count(piece);
+        sent.lock().unwrap()[connection].extend_from_slice(piece);
+    };
     tokio::select! {
-        _ = async { tokio::join!(pump(client_read, server_write, &bytes), pump(server_read, client_write, &bytes)) } => {}
+        _ = async { tokio::join!(pump(client_read, server_write, record), pump(server_read, client_write, count)) } => {}
         () = wait(is_cut) => {}
     }
 }
@@ -132,11 +159,11 @@ async fn relay<C>(
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    bytes: &AtomicU64,
+    seen: impl Fn(&[u8]),
 ) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        bytes.fetch_add(n as u64, Ordering::Relaxed);
+        seen(&buffer[..n]);
         if to.write_all(&buffer[..n]).await.is_err() || to.flush().await.is_err() {
             break;
         }

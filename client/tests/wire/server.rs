@@ -10,6 +10,21 @@ pub struct Small;
 pub const URI: &str = "file:///test.txt";
 pub const CONTENT: &str = "test content";
 
+/// How far `count` counts.
+pub const COUNT: u32 = 40;
+
+/// Tells of its progress, step by step.
+async fn count(context: &RequestContext<RoleServer>) {
+    let token = context.meta.get_progress_token();
+    let token = token.expect("a client asks for progress");
+    for n in 1..=COUNT {
+        let step = ProgressNotificationParam::new(token.clone(), f64::from(n));
+        // Nobody may be listening now; the step is kept for when somebody is again.
+        let _ = context.peer.notify_progress(step).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 impl ServerHandler for Small {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
@@ -26,7 +41,7 @@ impl ServerHandler for Small {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let schema = Arc::new(JsonObject::from_iter([("type".into(), "object".into())]));
-        let tools = ["echo", "slow", "never", "exit"]
+        let tools = ["echo", "slow", "count", "never", "exit"]
             .map(|name| Tool::new(name, "a behaviour", schema.clone()));
         Ok(ListToolsResult::with_all_items(tools.into()))
     }
@@ -34,11 +49,12 @@ impl ServerHandler for Small {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         match &*request.name {
             "echo" => {}
             "slow" => tokio::time::sleep(Duration::from_millis(300)).await,
+            "count" => count(&context).await,
             "never" => std::future::pending().await,
             "exit" => std::process::exit(7),
             name => return Err(ErrorData::invalid_params(format!("no tool {name}"), None)),
@@ -70,7 +86,10 @@ impl ServerHandler for Small {
         if request.uri != URI {
             return Err(ErrorData::resource_not_found("no such resource", None));
         }
-        Ok(ReadResourceResult::new(vec![ResourceContents::text(CONTENT, URI)]).into())
+        let mut result = ReadResourceResult::new(vec![ResourceContents::text(CONTENT, URI)]);
+        // On the stateless revision rmcp's server says 0 where nothing is said.
+        result.ttl_ms = Some(60_000);
+        Ok(result.into())
     }
 
     async fn list_prompts(
