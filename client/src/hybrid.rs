@@ -100,6 +100,7 @@ impl HybridClient {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(reader: Option<Reader>, routes: Vec<Route>, options: Options) -> Self {
+        let followed = reader.clone();
         let inner = Arc::new_cyclic(|weak: &Weak<Inner>| {
             let client = weak.clone();
             let hear = Arc::new(move |notice: Notice| {
@@ -109,7 +110,7 @@ impl HybridClient {
             });
             Inner {
                 shared: reader.map(|reader| Shared::new(&reader, &options)),
-                upstream: Upstream::new(routes, options.upstream, hear),
+                upstream: Upstream::new(routes, options.upstream, hear, followed),
                 lists: Mutex::default(),
                 flights: Arc::default(),
                 holds: Holds::default(),

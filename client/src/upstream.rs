@@ -3,19 +3,24 @@
 //! Requests go over the active transport. One that fails is followed by the next best, within the
 //! request's deadline, if that can do no harm: a request that only reads is asked again, a `tools/call`
 //! only where it cannot have reached the server. A transport that comes back gets its place back once two
-//! checks in a row were good and its score is clearly the better one.
+//! checks in a row were good and its score is clearly the better one. Where shared memory shows that the node was
+//! started anew, an open circuit breaker is not waited for.
 
 mod connect;
 mod link;
+mod rebirth;
 
 pub use connect::{Connect, ConnectError, Listener, Notice, Revision, Session};
 
 use crate::config::TransportKind;
-use crate::{BreakerOptions, BreakerState, Health, best};
+use crate::{BreakerOptions, BreakerState, Health, Permit, best};
 use connect::Hear;
+use erlmcp_shm_reader::Reader;
+use futures_util::future::BoxFuture;
 use link::{Failed, Link};
 use parking_lot::Mutex;
-use rmcp::model::{ClientNotification, ClientRequest, ServerResult};
+use rebirth::Rebirth;
+use rmcp::model::{ClientNotification, ClientRequest, ServerPeerInfo, ServerResult};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,10 +142,17 @@ pub(crate) struct Upstream {
     failovers: AtomicU64,
     failovers_that_worked: AtomicU64,
     subscriptions: watch::Sender<BTreeSet<String>>,
+    rebirth: Rebirth,
 }
 
 impl Upstream {
-    pub fn new(mut routes: Vec<Route>, options: UpstreamOptions, hear: Hear) -> Arc<Self> {
+    /// With the reader of what the node publishes, if there is one.
+    pub fn new(
+        mut routes: Vec<Route>,
+        options: UpstreamOptions,
+        hear: Hear,
+        reader: Option<Reader>,
+    ) -> Arc<Self> {
         routes.sort_by_key(|route| std::cmp::Reverse(route.priority));
         let subscriptions = watch::Sender::new(BTreeSet::new());
         let connected_before = Arc::default();
@@ -163,6 +175,7 @@ impl Upstream {
             failovers: AtomicU64::new(0),
             failovers_that_worked: AtomicU64::new(0),
             subscriptions,
+            rebirth: Rebirth::new(reader),
         })
     }
 
@@ -232,6 +245,36 @@ impl Upstream {
         repeat: Repeat,
         within: Duration,
     ) -> Result<ServerResult, UpstreamError> {
+        let ask = |link: &Arc<Link>, share| -> BoxFuture<'static, _> {
+            let (link, request) = (Arc::clone(link), request.clone());
+            Box::pin(async move { link.request(request, share).await })
+        };
+        self.over_the_best(repeat, within, ask).await
+    }
+
+    /// What the server says of itself.
+    pub async fn server(&self, within: Duration) -> Result<Arc<ServerPeerInfo>, UpstreamError> {
+        let ask = |link: &Arc<Link>, share| -> BoxFuture<'static, _> {
+            let link = Arc::clone(link);
+            Box::pin(async move { link.server(share).await })
+        };
+        self.over_the_best(Repeat::Harmless, within, ask).await
+    }
+
+    /// Leave to send over a transport.
+    fn permit<'a>(&self, link: &'a Link, now: Instant) -> Option<Permit<'a>> {
+        link.breaker.acquire(now).or_else(|| {
+            let again = self.rebirth.is_recent(now);
+            again.then(|| link.breaker.acquire_early(now, rebirth::PAUSE))?
+        })
+    }
+
+    async fn over_the_best<T>(
+        &self,
+        repeat: Repeat,
+        within: Duration,
+        ask: impl Fn(&Arc<Link>, Duration) -> BoxFuture<'static, Result<T, Failed>> + Sync,
+    ) -> Result<T, UpstreamError> {
         if self.links.is_empty() {
             return Err(UpstreamError::NoTransport);
         }
@@ -253,7 +296,7 @@ impl Upstream {
             let n = order[tried];
             tried += 1;
             let link = &self.links[n];
-            let Some(permit) = link.breaker.acquire(Instant::now()) else {
+            let Some(permit) = self.permit(link, Instant::now()) else {
                 failures.push((
                     link.kind.to_string(),
                     "its circuit breaker is open".to_owned(),
@@ -271,7 +314,7 @@ impl Upstream {
             if failed_over {
                 self.failovers.fetch_add(1, Ordering::Relaxed);
             }
-            match link.request(request.clone(), share).await {
+            match ask(link, share).await {
                 Ok(result) => {
                     permit.success(Instant::now());
                     if failed_over {

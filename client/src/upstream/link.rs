@@ -6,7 +6,8 @@ use crate::{Breaker, BreakerOptions, Candidate, Checks, Health, Latency, Through
 use parking_lot::Mutex;
 use rmcp::RoleClient;
 use rmcp::model::{
-    ClientRequest, ProtocolVersion, ServerNotification, ServerResult, SubscriptionFilter,
+    ClientRequest, ProtocolVersion, ServerNotification, ServerPeerInfo, ServerResult,
+    SubscriptionFilter,
 };
 use rmcp::service::{Peer, PeerRequestOptions, RequestHandle, ServiceError};
 use std::collections::BTreeSet;
@@ -222,6 +223,22 @@ impl Link {
                 first: self.drop_connection(&connection).await,
             }),
         }
+    }
+
+    /// What the server says of itself; on the older revisions, what it said when the conversation began.
+    pub async fn server(&self, within: Duration) -> Result<Arc<ServerPeerInfo>, Failed> {
+        let connection = self.connection(within).await.map_err(Failed::NotSent)?;
+        if connection.stateless
+            && let ServerResult::DiscoverResult(result) =
+                self.request(probe_request(true), within).await?
+        {
+            let version = ProtocolVersion::V_2026_07_28;
+            return Ok(Arc::new(ServerPeerInfo::from_discover_result(
+                version, result,
+            )));
+        }
+        let info = connection.peer.peer_info();
+        info.ok_or_else(|| Failed::NotSent("it did not say who it is".to_owned()))
     }
 
     /// Asks the server for a sign of life, and counts what comes of it.
