@@ -182,6 +182,7 @@ impl HybridClient {
     }
 
     /// What the server is able to do, by the capability's name; `server_info` and `instructions` are among them.
+    /// What is not published is what the server said when the conversation with it began.
     pub async fn capability(&self, name: &str) -> Result<Answer<serde_json::Value>, ClientError> {
         self.request().capability(name).await
     }

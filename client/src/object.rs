@@ -14,7 +14,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use erlmcp_shm_reader::{Entry, Kind, Scope};
 use rmcp::model::{
-    CacheScope, GetPromptResult, Prompt, ReadResourceResult, Resource, ResourceTemplate, Tool,
+    CacheScope, GetPromptResult, Prompt, ReadResourceResult, Resource, ResourceTemplate,
+    ServerPeerInfo, Tool,
 };
 use serde_json::{Map, Value, json};
 
@@ -228,6 +229,17 @@ fn template(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Template, Error
         prompt: serde_json::from_value(metadata.finish(fields))?,
         messages: data.remove("messages").unwrap_or_else(|| json!([])),
     })
+}
+
+/// What a server said of itself when its conversation began, under the key that the entry for it would have.
+pub(crate) fn said_of_itself(server: &ServerPeerInfo, name: &str) -> Option<Value> {
+    let value = match name {
+        "server_info" => serde_json::to_value(&server.server_info),
+        "instructions" => serde_json::to_value(&server.instructions),
+        name => serde_json::to_value(&server.capabilities)
+            .map(|mut all| all.get_mut(name).map(Value::take).unwrap_or_default()),
+    };
+    value.ok().filter(|value| !value.is_null())
 }
 
 /// A required argument that was not given.

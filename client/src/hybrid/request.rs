@@ -4,7 +4,7 @@ use super::flights::What;
 use super::{CacheMode, HybridClient, Inner, Local};
 use crate::ClientError;
 use crate::answer::{Answer, Part, Passed, Tier};
-use crate::object::{Json, Object};
+use crate::object::{self, Json, Object};
 use crate::upstream::{Repeat, UpstreamError};
 use erlmcp_shm_reader::Kind;
 use rmcp::model::*;
@@ -87,10 +87,23 @@ impl<'a> Request<'a> {
 
     /// See [`HybridClient::capability`].
     pub async fn capability(self, name: &str) -> Result<Answer<Value>, ClientError> {
-        match self.nearest(Kind::Capability, name) {
-            Ok(found) => found,
-            Err((_, error)) => Err(error.unwrap_or_else(|| not_found(Kind::Capability, name))),
-        }
+        let (passed, error) = match self.nearest(Kind::Capability, name) {
+            Ok(found) => return found,
+            Err(passed) => passed,
+        };
+        let server = match self.inner().upstream.server(self.within()).await {
+            Ok(server) => server,
+            Err(failed) => {
+                return self.instead(Kind::Capability, name, passed, error, failed.into());
+            }
+        };
+        let said = object::said_of_itself(&server, name);
+        let object = said.map(|value| Arc::new(Object::Capability(value)));
+        let Some(mut answer) = object.and_then(|object| Answer::new(object, Tier::L3)) else {
+            return Err(not_found(Kind::Capability, name));
+        };
+        answer.passed = passed;
+        Ok(answer)
     }
 
     /// See [`HybridClient::get_prompt`].
