@@ -2,7 +2,7 @@
 -module(erlmcp_shm_test_client).
 
 -export([free_port/0, configured/2, start_node/1, start_node/2, end_with/1, kill_node/1, await_port/1]).
--export([toml/3, start/2, start/3, ask/2, ask/3, stop/1]).
+-export([toml/3, start/2, start/3, ask/2, ask/3, hear/2, stop/1]).
 
 %%% The node
 
@@ -41,7 +41,12 @@ start_node(File) ->
 start_node(File, More) ->
     Erl = os:find_executable("erl"),
     Args = arguments(File, "erlmcp_shm") ++ ["-run", ?MODULE_STRING, "end_with", os:getpid() | More],
-    open_port({spawn_executable, Erl}, [{args, Args}, {line, 1 bsl 20}, binary, exit_status]).
+    process(Erl, Args).
+
+%% With room for more sockets than some systems give to a process.
+process(Program, Args) ->
+    Script = "ulimit -n 8192 2>/dev/null; exec \"$0\" \"$@\"",
+    open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Script, Program | Args]}, {line, 1 bsl 22}, binary, exit_status]).
 
 end_with([Pid]) ->
     _ = spawn(fun Watch() ->
@@ -84,7 +89,7 @@ toml(Config, NodeFile, #{transport := Transport, l2 := L2} = Options) ->
     At = fun(Scheme, Path) -> [Scheme, "://localhost:", Port, Path] end,
     Strings = lists:join(", ", [["\"", Argument, "\""] || Argument <- arguments(NodeFile, "erlmcp_shm stdio")]),
     Text = [
-        ["[mcp]\ntransport = \"", Transport, "\"\n"],
+        ["[mcp]\ntransport = \"", Transport, "\"\n", maps:get(mcp, Options, "")],
         "[mcp.erlmcp]\n",
         ["websocket.url = \"", At("ws", "/mcp/ws"), "\"\n"],
         ["http.url = \"", At("http", "/mcp"), "\"\n"],
@@ -104,7 +109,7 @@ start(Toml, Revision) ->
 
 start(Program, Toml, More) ->
     {ok, Command} = erlmcp_shm_test:binary(Program),
-    open_port({spawn_executable, Command}, [{args, [Toml | More]}, {line, 1 bsl 22}, binary, exit_status]).
+    process(Command, [Toml | More]).
 
 %% What came of it: `{ok, Result, Tier, Version}', `{ok, Result}' or `{error, Name}'.
 ask(Client, Do) ->
@@ -113,17 +118,21 @@ ask(Client, Do) ->
 ask(Client, Do, More) ->
     {ok, Order} = erlmcp_shm_json:encode(More#{do => atom_to_binary(Do)}),
     true = port_command(Client, [Order, $\n]),
+    hear(Client, {Do, More}).
+
+%% The next thing that it says.
+hear(Client, Asked) ->
     receive
         {Client, {data, {eol, Line}}} ->
             case erlmcp_shm_json:decode(Line) of
                 {ok, #{<<"ok">> := Result, <<"tier">> := Tier, <<"version">> := Version}} -> {ok, Result, Tier, Version};
                 {ok, #{<<"ok">> := Result}} -> {ok, Result};
                 {ok, #{<<"error">> := Name} = Error} ->
-                    ct:log("~p ~p: ~p", [Do, More, Error]),
+                    ct:log("~p: ~p", [Asked, Error]),
                     {error, Name}
             end;
         {Client, {exit_status, Status}} -> error({client_failed, Status})
-    after 60000 -> error({client_silent, Do, More})
+    after 120000 -> error({client_silent, Asked})
     end.
 
 %% The child node of a client over stdio ends before the client does.

@@ -27,6 +27,28 @@ handle({call_tool, <<"once">>, #{<<"number">> := Number}}, _) ->
     {ok, File} = application:get_env(erlmcp_shm, once),
     ok = file:write_file(File, [integer_to_binary(Number), $\n], [append]),
     {ok, <<"done">>};
+%% A counter that goes up every so many ms, until it is stopped; then, where it ended.
+handle({call_tool, <<"count">>, #{<<"uri">> := Uri, <<"ms">> := Ms}}, _) ->
+    true = register(?MODULE, spawn(fun() -> count(Uri, Ms, 1) end)),
+    {ok, <<"counting">>};
+handle({call_tool, <<"stop">>, _}, _) ->
+    ?MODULE ! {stop, self()},
+    receive
+        {stopped, Last} -> {ok, integer_to_binary(Last)}
+    end;
+handle({call_tool, <<"tools">>, #{<<"number">> := Number}}, _) ->
+    Name = fun(N) -> <<"tool ", (integer_to_binary(N))/binary>> end,
+    ok = ?E:export_batch([{tool, Name(N), {json, <<"{}">>}, #{}} || N <- lists:seq(1, Number)]),
+    {ok, <<"published">>};
+%% Memory of this node in kB, now and at most so far, and its fullest mailbox.
+handle({call_tool, <<"sizes">>, _}, _) ->
+    {ok, Status} = file:read_file("/proc/self/status"),
+    Kb = fun(Name) ->
+        {match, [Digits]} = re:run(Status, [Name, ":\\s*([0-9]+) kB"], [{capture, all_but_first, binary}]),
+        binary_to_integer(Digits)
+    end,
+    Waiting = [N || Pid <- processes(), {message_queue_len, N} <- [process_info(Pid, message_queue_len)]],
+    erlmcp_shm_json:encode(#{rss => Kb("VmRSS"), peak => Kb("VmHWM"), mailbox => lists:max(Waiting)});
 handle({call_tool, <<"seed">>, _}, _) ->
     ok = ?E:export_batch(seeds()),
     {ok, <<"seeded">>};
@@ -45,6 +67,13 @@ handle({get_prompt, <<"made">>, Given}, _) ->
     {ok, #{messages => [#{role => <<"user">>, content => #{type => <<"text">>, text => Text}}]}};
 handle(_, _) ->
     {error, not_found}.
+
+count(Uri, Ms, N) ->
+    ok = ?E:export_resource(Uri, integer_to_binary(N), #{mime_type => <<"text/plain">>}),
+    receive
+        {stop, From} -> From ! {stopped, N}
+    after Ms -> count(Uri, Ms, N + 1)
+    end.
 
 seeds() ->
     Schema = #{

@@ -3,13 +3,13 @@
 //! The resource holds a counter that only rises. A client that hears of changes late or of several at once finds the
 //! newest all the same, so what one reads never falls, and ends with the last.
 
-use erlmcp_shm_client::{CacheMode, Change, Config, HybridClient, Notice};
+use erlmcp_shm_client::{CacheMode, Change, Changes, Config, HybridClient, Notice};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Semaphore};
 
 /// What one client saw.
 #[derive(Default)]
@@ -31,11 +31,25 @@ pub async fn gather(
 ) -> Result<Value, Box<dyn std::error::Error>> {
     let ready = Arc::new(Barrier::new(clients as usize + 1));
     let over = Arc::new(AtomicBool::new(false));
+    // All at once would be more than a listener lets wait to be accepted.
+    let door = Arc::new(Semaphore::new(16));
     let mut crowd = Vec::new();
     for _ in 0..clients {
         let client = HybridClient::from_config(config)?;
         let (uri, ready, over) = (uri.to_owned(), Arc::clone(&ready), Arc::clone(&over));
-        crowd.push(tokio::spawn(one(client, uri, ready, over)));
+        let door = Arc::clone(&door);
+        crowd.push(tokio::spawn(async move {
+            let mut seen = Seen::default();
+            client.subscribe(&uri);
+            let mut changes = client.changes();
+            {
+                let _entering = door.acquire().await;
+                look(&client, &uri, &mut seen).await;
+            }
+            ready.wait().await;
+            listen(&client, &uri, &mut changes, &over, &mut seen).await;
+            seen
+        }));
     }
     let started = Instant::now();
     ready.wait().await;
@@ -62,32 +76,25 @@ pub async fn gather(
     }}))
 }
 
-async fn one(
-    client: HybridClient,
-    uri: String,
-    ready: Arc<Barrier>,
-    over: Arc<AtomicBool>,
-) -> Seen {
-    /// Silence that is long enough, once nothing is published any more, to have heard all there was.
-    const SILENCE: Duration = Duration::from_secs(3);
-    let mut seen = Seen::default();
-    let mut changes = client.changes();
-    client.subscribe(&uri);
-    // All at once would be more than the node lets wait to be accepted.
-    while !look(&client, &uri, &mut seen).await {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    seen = Seen::default();
-    ready.wait().await;
+/// Looks whenever it hears of a change, until it is over and nothing more is heard.
+async fn listen(
+    client: &HybridClient,
+    uri: &str,
+    changes: &mut Changes,
+    over: &AtomicBool,
+    seen: &mut Seen,
+) {
+    /// Long enough to have heard all there was.
+    const SILENCE: Duration = Duration::from_secs(5);
     loop {
         match tokio::time::timeout(SILENCE, changes.next()).await {
             Ok(Some(Change::Server(Notice::ResourceUpdated(_)))) => {
                 seen.notices += 1;
-                look(&client, &uri, &mut seen).await;
+                look(client, uri, seen).await;
             }
             Ok(Some(_)) => {}
-            Ok(None) => return seen,
-            Err(_) if over.load(Ordering::Relaxed) => return seen,
+            Ok(None) => return,
+            Err(_) if over.load(Ordering::Relaxed) => return,
             Err(_) => {}
         }
     }
