@@ -29,7 +29,7 @@ crowd(Config) ->
     Control = ?C:start(?C:toml(Config, File, #{transport => "http", l2 => false}), stateless),
     <<"published">> = call(Control, <<"tools">>, #{number => 100}),
     %% It counts once, so that there is something to subscribe to.
-    First = counted(Control, 0),
+    First = counted(Control),
     Reader = reader(Config),
     Before = sizes(Control),
     Alone = lookups(Reader),
@@ -56,19 +56,19 @@ crowd(Config) ->
     %% A session has a change at most in its mailbox, and what its client sent.
     ?assert(lists:max([maps:get(<<"mailbox">>, Sample) || Sample <- Samples]) =< 2 * Clients).
 
-counted(Control, _) ->
+counted(Control) ->
     <<"counting">> = call(Control, <<"count">>, #{uri => ?URI, ms => 1}),
     binary_to_integer(call(Control, <<"stop">>, #{})).
 
 %% Lookups in another process, and the node's sizes, in turn.
 beside(Reader, Control, Until, Lookups, Samples) ->
-    Now = {[lookups(Reader) | Lookups], [sizes(Control) | Samples]},
+    {L, S} = {[lookups(Reader) | Lookups], [sizes(Control) | Samples]},
     case erlang:monotonic_time(millisecond) >= Until of
         true ->
-            Now;
+            {L, S};
         false ->
             timer:sleep(200),
-            beside(Reader, Control, Until, element(1, Now), element(2, Now))
+            beside(Reader, Control, Until, L, S)
     end.
 
 call(Client, Name, Arguments) ->
@@ -117,7 +117,7 @@ shown(Clients, ConnectMs, Last, Seen, {Before, Idle, Samples, After}, {Alone, Be
     Row("clients that ended with the last value", Number(length([L || L <- maps:get(<<"last">>, Seen), L =:= Last]))),
     Row("node's memory, MiB: alone", Mb(<<"rss">>, Before)),
     Row("with all connected", Mb(<<"rss">>, Idle)),
-    [Row("while publishing, first and last look", [Mb(<<"rss">>, lists:last(Samples)), " ", Mb(<<"rss">>, hd(Samples))])],
+    Row("while publishing, first and last look", [Mb(<<"rss">>, lists:last(Samples)), " ", Mb(<<"rss">>, hd(Samples))]),
     Row("at most", Mb(<<"peak">>, After)),
     Row("fullest mailbox of any process", Number(lists:max([maps:get(<<"mailbox">>, Sample) || Sample <- Samples]))),
     Row("lookup in shared memory, ns, alone: p50, p99", io_lib:format("~b ~b", tuple_to_list(Alone))),

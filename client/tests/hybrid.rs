@@ -250,6 +250,35 @@ async fn a_capability_that_is_not_published_is_what_the_server_said() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_started_anew_is_asked_before_the_breakers_timeout() {
+    let store = store();
+    let world = World::new();
+    world.set(URI, "x");
+    let (route, switch) = route(TransportKind::WebSocket, 10, &world, true);
+    let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+    let ask = || {
+        let request = client.request().cache(CacheMode::Bypass);
+        request.read_resource(URI)
+    };
+    ask().await.unwrap();
+    switch.kill();
+    while client.transports()[0].breaker != BreakerState::Open {
+        ask().await.unwrap_err();
+    }
+    switch.revive();
+    let error = ask().await.unwrap_err().to_string();
+    assert!(error.contains("breaker is open"), "{error}");
+    // A writer that starts begins a generation.
+    store.writer.compact().unwrap();
+    let again = async {
+        while ask().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+}
+
+#[tokio::test]
 async fn misses_at_the_same_time_make_one_request() {
     let world = World::new();
     world.set(URI, "x");
