@@ -107,6 +107,7 @@ shown(Clients, ConnectMs, Last, Seen, {Before, Idle, Samples, After}, {Alone, Be
     Row("published", Number(Last)),
     [Row(What, Number(maps:get(Key, Seen))) || {What, Key} <- [
         {"notifications heard, all together", <<"notices">>},
+        {"times that some may have been missed", <<"gaps">>},
         {"reads after them, all together", <<"reads">>},
         {"reads of one client: fewest", <<"fewest_reads">>},
         {"median", <<"median_reads">>},

@@ -275,7 +275,9 @@ async fn a_node_that_was_started_anew_is_asked_before_the_breakers_timeout() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

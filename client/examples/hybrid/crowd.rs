@@ -15,6 +15,7 @@ use tokio::sync::{Barrier, Semaphore};
 #[derive(Default)]
 struct Seen {
     notices: u64,
+    gaps: u64,
     reads: u64,
     failed: u64,
     fell: u64,
@@ -66,6 +67,7 @@ pub async fn gather(
     reads.sort_unstable();
     Ok(json!({ "ok": {
         "notices": sum(|seen| seen.notices),
+        "gaps": sum(|seen| seen.gaps),
         "reads": sum(|seen| seen.reads),
         "failed": sum(|seen| seen.failed),
         "fell": sum(|seen| seen.fell),
@@ -90,6 +92,11 @@ async fn listen(
         match tokio::time::timeout(SILENCE, changes.next()).await {
             Ok(Some(Change::Server(Notice::ResourceUpdated(_)))) => {
                 seen.notices += 1;
+                look(client, uri, seen).await;
+            }
+            // Anything may have changed unheard.
+            Ok(Some(Change::Server(Notice::Gap) | Change::Missed(_))) => {
+                seen.gaps += 1;
                 look(client, uri, seen).await;
             }
             Ok(Some(_)) => {}

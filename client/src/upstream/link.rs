@@ -364,10 +364,12 @@ async fn listen(
     hear: Hear,
 ) {
     let mut asked = BTreeSet::new();
+    let mut listened = false;
     loop {
         let wanted = subscriptions.borrow_and_update().clone();
         if stateless {
-            let stream = stream(&peer, &wanted, &hear);
+            let stream = stream(&peer, &wanted, &hear, listened);
+            listened = true;
             tokio::select! {
                 () = stream => {
                     // A server without subscriptions, or one that ended the stream: not at once again.
@@ -397,7 +399,13 @@ async fn listen(
     }
 }
 
-async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear) {
+/// One that is not the connection's first follows a time in which nobody listened.
+async fn stream(
+    peer: &Peer<RoleClient>,
+    wanted: &BTreeSet<String>,
+    hear: &Hear,
+    follows_another: bool,
+) {
     let filter = SubscriptionFilter::builder()
         .tools_list_changed()
         .prompts_list_changed()
@@ -410,6 +418,9 @@ async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear)
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "no stream of changes"),
     };
+    if follows_another {
+        hear(Notice::Gap);
+    }
     while let Ok(Some(notification)) = stream.next().await {
         hear(match notification {
             ServerNotification::ResourceUpdatedNotification(updated) => {
