@@ -162,8 +162,9 @@ changes(Client, L2) ->
     %% The subscription goes its own way: until it is there, nothing is told.
     ok = told(Client, #{<<"updated">> => Uri}, fun() -> call(Client, <<"publish">>, #{uri => Uri, text => <<"v2">>}) end),
     {V2, _, Version2} = answer(Client, Read),
-    {V2, Second, Version2} = answer(Client, Read),
-    ?assertEqual(tier(L2, <<"L1">>), Second),
+    %% News of it that come late take it out of the process once more.
+    Second = tier(L2, <<"L1">>),
+    erlmcp_shm_test:eventually(fun() -> {V2, Second, Version2} =:= answer(Client, Read) end),
     _ = call(Client, <<"publish">>, #{uri => Uri, text => <<"v3">>}),
     {V3, Tier3, Version3} = answer(Client, Read),
     ?assertEqual(tier(L2, <<"L2">>), Tier3),

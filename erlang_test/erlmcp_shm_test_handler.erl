@@ -27,9 +27,14 @@ handle({call_tool, <<"once">>, #{<<"number">> := Number}}, _) ->
     {ok, File} = application:get_env(erlmcp_shm, once),
     ok = file:write_file(File, [integer_to_binary(Number), $\n], [append]),
     {ok, <<"done">>};
-%% A counter that goes up every so many ms, until it is stopped; then, where it ended.
+%% A counter that goes up every so many ms, from where it was, until it is stopped; then, where it ended.
 handle({call_tool, <<"count">>, #{<<"uri">> := Uri, <<"ms">> := Ms}}, _) ->
-    true = register(?MODULE, spawn(fun() -> count(Uri, Ms, 1) end)),
+    Before =
+        case ?E:lookup(resource, Uri) of
+            {ok, Text, _} -> binary_to_integer(Text);
+            {error, not_found} -> 0
+        end,
+    true = register(?MODULE, spawn(fun() -> count(Uri, Ms, Before + 1) end)),
     {ok, <<"counting">>};
 handle({call_tool, <<"stop">>, _}, _) ->
     ?MODULE ! {stop, self()},
