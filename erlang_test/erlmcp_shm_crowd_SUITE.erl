@@ -1,6 +1,6 @@
 %% Very many WebSocket clients of one node, while something is published all the time: each of them sees every change or
 %% a later one, the node's memory stays within bounds, and readers of shared memory go on as before. CROWD says how
-%% many clients, CROWD_SECONDS for how long.
+%% many clients, CROWD_SECONDS for how long, CROWD_COMPRESSION=false that their one process is spared unpacking for all.
 -module(erlmcp_shm_crowd_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -33,7 +33,12 @@ crowd(Config) ->
     Reader = reader(Config),
     Before = sizes(Control),
     Alone = lookups(Reader),
-    Toml = ?C:toml(Config, File, #{transport => "websocket", l2 => false, mcp => "connect_timeout = \"30s\"\n"}),
+    Toml = ?C:toml(Config, File, #{
+        transport => "websocket",
+        l2 => false,
+        mcp => "connect_timeout = \"30s\"\n",
+        erlmcp => ["websocket.compression = ", os:getenv("CROWD_COMPRESSION", "true"), "\n"]
+    }),
     Crowd = ?C:start(Toml, stateless),
     {ok, ConnectMs} = ?C:ask(Crowd, crowd, #{clients => Clients, name => ?URI, seconds => Seconds}),
     Idle = sizes(Control),

@@ -90,7 +90,7 @@ toml(Config, NodeFile, #{transport := Transport, l2 := L2} = Options) ->
     Strings = lists:join(", ", [["\"", Argument, "\""] || Argument <- arguments(NodeFile, "erlmcp_shm stdio")]),
     Text = [
         ["[mcp]\ntransport = \"", Transport, "\"\n", maps:get(mcp, Options, "")],
-        "[mcp.erlmcp]\n",
+        ["[mcp.erlmcp]\n", maps:get(erlmcp, Options, "")],
         ["websocket.url = \"", At("ws", "/mcp/ws"), "\"\n"],
         ["http.url = \"", At("http", "/mcp"), "\"\n"],
         ["sse.url = \"", At("http", "/mcp/sse"), "\"\n"],
