@@ -172,23 +172,81 @@ test_shm_export_read(Config) ->
     ?assertMatch({ok, Data, #{metadata := Metadata, version := Version}}, ?E:lookup(resource, Uri)),
     ?assertMatch(#{shm_entries := 1, shm_size_bytes := 1048576}, erlmcp_claude_flow:metrics()).
 
-%% Each at the very next lookup.
+%% Each at the very next lookup: of a reader of shared memory; of a client that has it in its own process, which is
+%% asked for it once more each time, so that it is there; and of one that has neither and asks this node.
 test_cache_invalidation(Config) ->
-    ok = start(Config),
+    Port = free_port(),
+    Shared = #{path => erlmcp_shm_test:path(Config), size => 1 bsl 20, flush_interval => 60000},
+    Ws = #{type => websocket, config => #{port => Port}},
+    {ok, _} = erlmcp_claude_flow:start_link(#{shared_memory => Shared, transports => [Ws]}),
+    Near = client(Config, Port, true),
+    Far = client(Config, Port, false),
     Reader = reader(Config),
     Uri = <<"file:///test.txt">>,
+    Reads = fun(Version, Text) ->
+        ?assertEqual({Text, <<"L2">>, Version}, text(Near, Uri)),
+        ?assertEqual({Text, <<"L1">>, Version}, text(Near, Uri)),
+        ?assertEqual({Text, <<"L3">>, null}, text(Far, Uri))
+    end,
     ok = ?E:export_resource(Uri, <<"v1">>, #{}),
     {V1, _, <<"v1">>} = read(Reader, Uri),
+    ok = Reads(V1, <<"v1">>),
     ok = ?E:export_resource(Uri, <<"v2">>, #{}),
     {V2, _, <<"v2">>} = read(Reader, Uri),
+    ok = Reads(V2, <<"v2">>),
     ?assert(V2 > V1),
     ok = ?E:invalidate(resource, Uri),
     ?assertEqual(absent, read(Reader, Uri)),
     ?assertEqual({error, not_found}, ?E:lookup(resource, Uri)),
+    %% This node is asked, and has none.
+    [?assertEqual({error, <<"Refused">>}, text(Client, Uri)) || Client <- [Near, Far]],
     %% A name that comes back is newer than whatever it was.
     ok = ?E:export_resource(Uri, <<"v1">>, #{}),
     {V3, _, <<"v1">>} = read(Reader, Uri),
-    ?assert(V3 > V2).
+    ok = Reads(V3, <<"v1">>),
+    ?assert(V3 > V2),
+    %% And again and again: never what was there before, and in the process from the second time on.
+    [
+        begin
+            Text = integer_to_binary(N),
+            ok = ?E:export_resource(Uri, Text, #{}),
+            {Text, <<"L2">>, Version} = text(Near, Uri),
+            {Text, <<"L1">>, Version} = text(Near, Uri)
+        end
+     || N <- lists:seq(1, 200)
+    ],
+    ok = told(Far, Uri),
+    [ok = erlmcp_shm_test_client:stop(Client) || Client <- [Near, Far]].
+
+%% Who asks this node is also told: that a resource has changed, that the list has.
+told(Client, Uri) ->
+    {ok, null} = erlmcp_shm_test_client:ask(Client, subscribe, #{name => Uri}),
+    hears(Client, #{<<"updated">> => Uri}, fun(N) -> ok = ?E:export_resource(Uri, integer_to_binary(N), #{}) end),
+    hears(Client, #{<<"server">> => <<"ResourcesChanged">>}, fun(N) -> ok = ?E:export_resource(<<Uri/binary, N>>, <<>>, #{}) end).
+
+%% The subscription goes its own way: until it is there, nothing is told.
+hears(Client, News, Change) ->
+    hears(Client, News, Change, 1).
+
+hears(Client, News, Change, N) ->
+    Change(N),
+    case erlmcp_shm_test_client:ask(Client, next_change) of
+        {ok, News} -> ok;
+        {ok, _} when N < 100 -> hears(Client, News, Change, N + 1)
+    end.
+
+client(Config, Port, L2) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    %% Of the node's configuration nothing but its name is looked at.
+    Node = filename:join(Dir, integer_to_list(Port) ++ ".config"),
+    Options = #{transport => "websocket", l2 => L2, more => "l1.ttl = \"10m\"\n"},
+    erlmcp_shm_test_client:start(erlmcp_shm_test_client:toml(Config, Node, Options), stateless).
+
+text(Client, Uri) ->
+    case erlmcp_shm_test_client:ask(Client, read_resource, #{name => Uri}) of
+        {ok, #{<<"contents">> := [#{<<"text">> := Text}]}, Tier, Version} -> {Text, Tier, Version};
+        {error, _} = Error -> Error
+    end.
 
 %% Times are shown, not asserted; that every one of the values is right is.
 test_latency_requirements(Config) ->

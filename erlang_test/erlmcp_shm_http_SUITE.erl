@@ -31,7 +31,8 @@ all() ->
         sse_slow_client,
         three_on_one_port,
         metrics,
-        metrics_of_several
+        metrics_of_several,
+        http2
     ].
 
 init_per_testcase(Case, Config) ->
@@ -475,6 +476,71 @@ metrics_of_several(_Config) ->
     [ok = erlmcp_shm_net:close(T) || T <- [Ws, Other, After]].
 
 %%% Helpers
+
+%%% HTTP/2, by a client of somebody else's
+
+%% By prior knowledge, and agreed on in TLS; an answer, and a stream of what happens later.
+http2(Config) ->
+    case curl() of
+        {ok, Curl} ->
+            Tls = ?W:certificate(proplists:get_value(priv_dir, Config)),
+            over_http2(Curl, ["--http2-prior-knowledge"], "http", #{}),
+            over_http2(Curl, ["--http2", "--insecure"], "https", #{tls => Tls}),
+            %% Nobody has to.
+            over_http(Curl, ["--http1.1"], "http", #{}, <<"1.1">>);
+        error ->
+            {skip, "SKIPPED: no curl that speaks HTTP/2"}
+    end.
+
+over_http2(Curl, Options, Scheme, Config) ->
+    over_http(Curl, Options, Scheme, Config, <<"2">>).
+
+over_http(Curl, Options, Scheme, Config, Version) ->
+    {ok, Transport} = ?H:start_link(Config#{port => 0, path => "/mcp", compression => gzip}, self()),
+    #{port := Port} = ?H:get_info(Transport),
+    Url = lists:flatten(io_lib:format("~s://localhost:~b/mcp", [Scheme, Port])),
+    ok = erlmcp_shm_exporter:export_resource(<<"mem:a">>, binary:copy(<<"long enough ">>, 1000), #{}),
+    Ask = fun(Method, Params, More) ->
+        {_, Headers, Text} = modern_request(1, Method, Params, []),
+        Named = lists:append([["-H", iolist_to_binary([Name, ": ", Value])] || {Name, Value} <- Headers]),
+        More ++ Options ++ ["--silent", "--noproxy", "*"] ++ Named ++ ["--data-binary", Text, Url]
+    end,
+    Read = Ask(<<"resources/read">>, #{uri => <<"mem:a">>}, ["--compressed", "-H", "mcp-name: mem:a", "-w", "\n%{http_version} %{http_code}"]),
+    {0, Said} = erlmcp_shm_test:run(Curl, Read),
+    [Body, End] = binary:split(Said, <<"\n">>),
+    ?assertEqual(<<Version/binary, " 200">>, End),
+    ?assertMatch(#{<<"result">> := #{<<"contents">> := [#{<<"text">> := <<"long", _/binary>>}]}}, ?W:term(Body)),
+    Listen = Ask(<<"subscriptions/listen">>, #{notifications => #{resourcesListChanged => true}}, ["--no-buffer"]),
+    Stream = open_port({spawn_executable, Curl}, [{args, Listen}, {line, 10000}, binary, exit_status]),
+    #{<<"method">> := <<"notifications/subscriptions/acknowledged">>} = data(Stream),
+    ok = erlmcp_shm_exporter:export_resource(list_to_binary(Url), <<"new">>, #{}),
+    #{<<"method">> := <<"notifications/resources/list_changed">>} = data(Stream),
+    ok = ?H:close(Transport),
+    #{<<"result">> := #{<<"resultType">> := <<"complete">>}} = data(Stream),
+    receive
+        {Stream, {exit_status, Status}} -> ?assertEqual(0, Status)
+    after 10000 -> error(no_end)
+    end.
+
+%% The next event's message.
+data(Stream) ->
+    receive
+        {Stream, {data, {eol, <<"data: ", Json/binary>>}}} -> ?W:term(Json);
+        {Stream, {data, {eol, _}}} -> data(Stream)
+    after 10000 -> error(silent)
+    end.
+
+curl() ->
+    case os:find_executable("curl") of
+        false ->
+            error;
+        Curl ->
+            {0, Version} = erlmcp_shm_test:run(Curl, ["--version"]),
+            case binary:match(Version, <<"HTTP2">>) of
+                nomatch -> error;
+                _ -> {ok, Curl}
+            end
+    end.
 
 start(Config) ->
     {ok, Transport} = ?H:start_link(Config#{url => <<"http://localhost:0/mcp">>}, self()),

@@ -17,6 +17,7 @@
     ws_frame/1,
     ws_text/1,
     zip/1,
+    certificate/1,
     json/1,
     term/1
 ]).
@@ -217,3 +218,17 @@ zip(Text) ->
     Whole = iolist_to_binary(zlib:deflate(Z, Text, sync)),
     ok = zlib:close(Z),
     binary:part(Whole, 0, byte_size(Whole) - 4).
+
+%%% TLS
+
+%% A certificate that nobody vouches for, and its key, in files of that folder: as a transport is given them.
+certificate(Dir) ->
+    [Cert, Key] = [filename:join(Dir, F) || F <- ["cert.pem", "key.pem"]],
+    %% Signed as clients of today want it.
+    Options = [{key, {namedCurve, secp256r1}}, {digest, sha256}],
+    Chain = #{root => Options, intermediates => [], peer => Options},
+    #{server_config := Server} = public_key:pkix_test_data(#{server_chain => Chain, client_chain => Chain}),
+    {KeyType, KeyDer} = proplists:get_value(key, Server),
+    ok = file:write_file(Cert, public_key:pem_encode([{'Certificate', proplists:get_value(cert, Server), not_encrypted}])),
+    ok = file:write_file(Key, public_key:pem_encode([{KeyType, KeyDer, not_encrypted}])),
+    #{certfile => Cert, keyfile => Key}.

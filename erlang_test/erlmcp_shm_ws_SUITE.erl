@@ -302,14 +302,7 @@ listener_gone(_Config) ->
     ok = ?T:close(Again).
 
 tls(Config) ->
-    Dir = proplists:get_value(priv_dir, Config),
-    [Cert, Key] = [filename:join(Dir, F) || F <- ["cert.pem", "key.pem"]],
-    Chain = #{root => [{key, {namedCurve, secp256r1}}], intermediates => [], peer => [{key, {namedCurve, secp256r1}}]},
-    #{server_config := Server} = public_key:pkix_test_data(#{server_chain => Chain, client_chain => Chain}),
-    {KeyType, KeyDer} = proplists:get_value(key, Server),
-    ok = file:write_file(Cert, public_key:pem_encode([{'Certificate', proplists:get_value(cert, Server), not_encrypted}])),
-    ok = file:write_file(Key, public_key:pem_encode([{KeyType, KeyDer, not_encrypted}])),
-    {Transport, Port} = start(#{tls => #{certfile => Cert, keyfile => Key}}),
+    {Transport, Port} = start(#{tls => ?W:certificate(proplists:get_value(priv_dir, Config))}),
     C = ?W:ws({tls, Port}, "/mcp/ws"),
     ok = ?W:ws_send(C, request(1, <<"ping">>, #{})),
     {#{<<"id">> := 1}, _} = ?W:ws_text(C),

@@ -10,6 +10,10 @@ printf '\n== an Erlang node killed 200 times under load\n'
 NODE_KILLS=200 rebar3 ct --suite=erlang_test/erlmcp_shm_kills_SUITE --verbose
 printf '\n== 1,000 programs of erlmcp servers and a bridge to them\n'
 BRIDGE_PROGRAMS=1000 rebar3 ct --suite=erlang_test/erlmcp_shm_bridge_prop_SUITE --verbose
+printf '\n== a node killed every second for a minute, below a client of all tiers\n'
+NODE_KILLS_SECONDS=60 rebar3 ct --suite=erlang_test/erlmcp_shm_client_kills_SUITE --verbose
+printf '\n== 1,000 WebSocket clients of one node, with a publish every 10 ms\n'
+CROWD=1000 CROWD_SECONDS=30 CROWD_COMPRESSION=false rebar3 ct --suite=erlang_test/erlmcp_shm_crowd_SUITE --verbose
 printf '\n== calls on normal schedulers while 1 GiB is compacted\n'
 LATENCY_MIB=1024 rebar3 ct --suite=erlang_test/erlmcp_shm_latency_SUITE --verbose
 printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'

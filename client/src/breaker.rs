@@ -159,10 +159,15 @@ impl Breaker {
 
     /// Runs `f` on what stands at `now`.
     fn at<T>(&self, now: Instant, f: impl FnOnce(&mut Inner) -> T) -> T {
+        self.at_after(self.options.timeout, now, f)
+    }
+
+    /// The same, where an open breaker has stayed open long enough after `timeout`.
+    fn at_after<T>(&self, timeout: Duration, now: Instant, f: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.inner.lock();
         if let Phase::Open { since } = inner.phase
             // Saturates: a thread that read its clock before us may come in after us.
-            && now.saturating_duration_since(since) >= self.options.timeout
+            && now.saturating_duration_since(since) >= timeout
         {
             inner.enter(Phase::HalfOpen {
                 successes: 0,
@@ -174,7 +179,13 @@ impl Breaker {
 
     /// Leave to send one request, or `None` where it must not be sent.
     pub fn acquire(&self, now: Instant) -> Option<Permit<'_>> {
-        self.at(now, |inner| {
+        self.acquire_early(now, self.options.timeout)
+    }
+
+    /// [`acquire`](Self::acquire), for a caller with reason to believe that what failed is well again: where the
+    /// breaker has been open for so long, it does not wait for the rest of its timeout.
+    pub fn acquire_early(&self, now: Instant, after: Duration) -> Option<Permit<'_>> {
+        self.at_after(after.min(self.options.timeout), now, |inner| {
             match &mut inner.phase {
                 Phase::Closed { .. } => {}
                 Phase::HalfOpen { probing, .. } if !*probing => *probing = true,

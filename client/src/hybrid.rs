@@ -97,7 +97,7 @@ impl HybridClient {
             });
             Inner {
                 near: Near::new(reader.as_ref(), &options),
-                upstream: Upstream::new(routes, options.upstream, hear),
+                upstream: Upstream::new(routes, options.upstream, hear, reader),
                 lists: Mutex::default(),
                 flights: Arc::default(),
                 holds: Holds::default(),

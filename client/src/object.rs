@@ -187,8 +187,8 @@ pub(crate) fn listed(entry: &Entry<'_>, partition: &str) -> Result<Option<Resour
         return Ok(None);
     }
     let uri = key(entry)?;
-    let name = uri.clone();
-    let mut fields = object(json!({"uri": uri, "name": name, "size": entry.data().len()}));
+    let name = last_part(&uri);
+    let mut fields = object(json!({"uri": uri, "name": name}));
     let keys = [
         ("name", "name"),
         ("title", "title"),
@@ -200,6 +200,11 @@ pub(crate) fn listed(entry: &Entry<'_>, partition: &str) -> Result<Option<Resour
     metadata.move_into(&mut fields, &keys);
     metadata.ttl_ms();
     Ok(Some(serde_json::from_value(metadata.finish(fields))?))
+}
+
+/// What a resource without a name is called, here and by the node.
+fn last_part(uri: &str) -> &str {
+    uri.rsplit('/').find(|part| !part.is_empty()).unwrap_or(uri)
 }
 
 fn tool(entry: &Entry<'_>, mut metadata: Metadata) -> Result<Tool, Error> {

@@ -3,20 +3,24 @@
 //! Requests go over the active transport. One that fails is followed by the next best, within the
 //! request's deadline, if that can do no harm: a request that only reads is asked again, a `tools/call`
 //! only where it cannot have reached the server. A transport that comes back gets its place back once two
-//! checks in a row were good and its score is clearly the better one.
+//! checks in a row were good and its score is clearly the better one. Where shared memory shows that the node was
+//! started anew, an open circuit breaker is not waited for.
 
 mod connect;
 mod link;
 mod listen;
+mod rebirth;
 
 pub use connect::{Connect, ConnectError, Listener, Notice, Revision, Session};
 
 use crate::config::TransportKind;
 use crate::object::Json;
-use crate::{BreakerOptions, BreakerState, Health, best};
+use crate::{BreakerOptions, BreakerState, Health, Permit, best};
 use connect::Hear;
+use erlmcp_shm_reader::Reader;
 use link::{Failed, Link};
 use parking_lot::Mutex;
+use rebirth::Rebirth;
 use rmcp::model::{ClientNotification, ClientRequest, ServerResult};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -141,10 +145,17 @@ pub(crate) struct Upstream {
     failovers: AtomicU64,
     failovers_that_worked: AtomicU64,
     subscriptions: watch::Sender<BTreeSet<String>>,
+    rebirth: Rebirth,
 }
 
 impl Upstream {
-    pub fn new(mut routes: Vec<Route>, options: UpstreamOptions, hear: Hear) -> Arc<Self> {
+    /// With the reader of what the node publishes, if there is one.
+    pub fn new(
+        mut routes: Vec<Route>,
+        options: UpstreamOptions,
+        hear: Hear,
+        reader: Option<Reader>,
+    ) -> Arc<Self> {
         routes.sort_by_key(|route| std::cmp::Reverse(route.priority));
         let subscriptions = watch::Sender::new(BTreeSet::new());
         let connected_before = Arc::default();
@@ -167,6 +178,15 @@ impl Upstream {
             failovers: AtomicU64::new(0),
             failovers_that_worked: AtomicU64::new(0),
             subscriptions,
+            rebirth: Rebirth::new(reader),
+        })
+    }
+
+    /// Leave to send over a transport.
+    fn permit<'a>(&self, link: &'a Link, now: Instant) -> Option<Permit<'a>> {
+        link.breaker.acquire(now).or_else(|| {
+            let again = self.rebirth.is_recent(now);
+            again.then(|| link.breaker.acquire_early(now, rebirth::PAUSE))?
         })
     }
 
@@ -257,7 +277,7 @@ impl Upstream {
             let n = order[tried];
             tried += 1;
             let link = &self.links[n];
-            let Some(permit) = link.breaker.acquire(Instant::now()) else {
+            let Some(permit) = self.permit(link, Instant::now()) else {
                 failures.push((link.kind.to_string(), BREAKER_OPEN.to_owned()));
                 continue;
             };
@@ -326,7 +346,7 @@ impl Upstream {
         let mut failures = Vec::new();
         for n in self.order() {
             let link = &self.links[n];
-            let Some(permit) = link.breaker.acquire(Instant::now()) else {
+            let Some(permit) = self.permit(link, Instant::now()) else {
                 failures.push((link.kind.to_string(), BREAKER_OPEN.to_owned()));
                 continue;
             };

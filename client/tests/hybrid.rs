@@ -257,6 +257,59 @@ async fn a_private_entry_is_for_its_partition() {
 }
 
 #[tokio::test]
+async fn a_capability_that_is_not_published_is_what_the_server_said() {
+    let store = store();
+    store.put(Kind::Capability, "tools", r#"{"listChanged":false}"#, "{}");
+    for stateless in [true, false] {
+        let (route, _switch) = route(TransportKind::Stdio, 5, &World::new(), stateless);
+        let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+        let tools = client.capability("tools").await.unwrap();
+        assert_eq!(
+            (&*tools, tools.tier()),
+            (&json!({"listChanged": false}), Tier::L2)
+        );
+        let resources = client.capability("resources").await.unwrap();
+        let said = json!({"listChanged": true, "subscribe": true});
+        assert_eq!((&*resources, resources.tier()), (&said, Tier::L3));
+        let server = client.capability("server_info").await.unwrap();
+        assert!(server["name"].is_string());
+        let error = client.capability("nothing").await.unwrap_err();
+        assert!(matches!(error, ClientError::NotFound { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_started_anew_is_asked_before_the_breakers_timeout() {
+    let store = store();
+    let world = World::new();
+    world.set(URI, "x");
+    let (route, switch) = route(TransportKind::WebSocket, 10, &world, true);
+    let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+    let ask = || {
+        let request = client.request().cache(CacheMode::Bypass);
+        request.read_resource(URI)
+    };
+    ask().await.unwrap();
+    switch.kill();
+    while client.transports()[0].breaker != BreakerState::Open {
+        ask().await.unwrap_err();
+    }
+    switch.revive();
+    let error = ask().await.unwrap_err().to_string();
+    assert!(error.contains("breaker is open"), "{error}");
+    // A writer that starts begins a generation.
+    store.writer.compact().unwrap();
+    let again = async {
+        while ask().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn misses_at_the_same_time_make_one_request() {
     let world = World::new();
     world.set(URI, "x");

@@ -57,6 +57,32 @@ fn a_failed_probe_opens_it_for_a_whole_timeout_again() {
 }
 
 #[test]
+fn who_knows_better_need_not_wait_for_the_timeout() {
+    let start = Instant::now();
+    let breaker = opened(start);
+    assert!(breaker.acquire_early(start + ms(99), ms(100)).is_none());
+    let early = start + ms(100);
+    let probe = breaker.acquire_early(early, ms(100)).unwrap();
+    // Still one at a time, and a failure opens it as ever.
+    assert!(breaker.acquire_early(early, ms(100)).is_none());
+    probe.failure(early);
+    assert!(breaker.acquire_early(early + ms(99), ms(100)).is_none());
+    assert!(!breaker.is_available(early + ms(29_999)));
+    breaker
+        .acquire_early(early + ms(100), ms(100))
+        .unwrap()
+        .success(early);
+    assert_eq!(breaker.state(early + ms(100)), BreakerState::HalfOpen);
+    // Later than the timeout it never is.
+    let breaker = opened(start);
+    assert!(
+        breaker
+            .acquire_early(start + ms(30_000), ms(60_000))
+            .is_some()
+    );
+}
+
+#[test]
 fn a_dropped_probe_makes_room_for_the_next() {
     let start = Instant::now();
     let breaker = opened(start);

@@ -122,15 +122,11 @@ async fn publish(client: &Client, writer: &Writer) -> [(usize, usize); 3] {
     ]
 }
 
-/// An answer without what the store decides: the order of a list, that it knows the size of a resource, and that what
-/// describes a prompt comes with it.
+/// An answer without what the store decides: the order of a list, and that what describes a prompt comes with it.
 fn comparable(mut answer: Value) -> Value {
     for (list, key) in [("tools", "name"), ("prompts", "name"), ("resources", "uri")] {
         if let Some(Value::Array(items)) = answer["result"].get_mut(list) {
             items.sort_by_key(|item| item[key].as_str().unwrap().to_owned());
-            for item in items {
-                item.as_object_mut().unwrap().remove("size");
-            }
         }
     }
     if let Some(result) = answer["result"].as_object_mut() {

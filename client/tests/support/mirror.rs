@@ -61,7 +61,7 @@ impl Thing {
 
     fn listed(&self) -> Value {
         let mut object = match self.kind {
-            Kind::Resource => json!({"uri": self.key, "name": self.key, "size": self.data.len()}),
+            Kind::Resource => json!({"uri": self.key, "name": self.key.rsplit('/').next()}),
             Kind::ToolSchema => json!({"name": self.key, "inputSchema": self.data()}),
             _ => json!({"name": self.key, "arguments": self.data()["arguments"]}),
         };
