@@ -10,7 +10,7 @@
 -compile([export_all, nowarn_export_all]).
 
 all() ->
-    [readme, deployment, operating, contributing, every_page, sizes, claims, links].
+    [readme, tutorial, deployment, operating, contributing, every_page, sizes, claims, links].
 
 init_per_suite(Config) ->
     case sandbox([], Config) of
@@ -27,10 +27,13 @@ pages() ->
         {"README.md", [a_node()]},
         {"CONTRIBUTING.md", []},
         {"docs/deployment.md", []},
-        {"docs/operating.md", [a_node()]}
+        {"docs/operating.md", [a_node()]},
+        {"docs/tutorial.md", []}
     ].
 
 readme(Config) -> page("README.md", Config).
+
+tutorial(Config) -> page("docs/tutorial.md", Config).
 
 deployment(Config) -> page("docs/deployment.md", Config).
 
@@ -126,6 +129,7 @@ commands(Section) ->
 
 line(<<"$ ", Command/binary>>, Before) -> [{any, Command, []} | Before];
 line(<<"# ", Command/binary>>, Before) -> [{root, Command, []} | Before];
+line(<<">">>, Before) -> line(<<"> ">>, Before);
 line(<<"> ", More/binary>>, [{Who, Command, []} | Before]) -> [{Who, <<Command/binary, $\n, More/binary>>, []} | Before];
 line(Shown, [{Who, Command, Lines} | Before]) -> [{Who, Command, Lines ++ [Shown]} | Before].
 

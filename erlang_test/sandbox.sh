@@ -54,7 +54,13 @@ exists() {
     shift
   done
 }
-cargo() { exists "$@"; }
+# A program of one's own is really built, of what this one was built of.
+cargo() {
+  case $1 in
+    new | add | run) command cargo --offline "$@" ;;
+    *) exists "$@" ;;
+  esac
+}
 rebar3() { exists "$@"; }
 
 # As much of systemd as starts a service: its environment, its user, its folders, its command.

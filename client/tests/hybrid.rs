@@ -257,28 +257,6 @@ async fn a_private_entry_is_for_its_partition() {
 }
 
 #[tokio::test]
-async fn a_capability_that_is_not_published_is_what_the_server_said() {
-    let store = store();
-    store.put(Kind::Capability, "tools", r#"{"listChanged":false}"#, "{}");
-    for stateless in [true, false] {
-        let (route, _switch) = route(TransportKind::Stdio, 5, &World::new(), stateless);
-        let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
-        let tools = client.capability("tools").await.unwrap();
-        assert_eq!(
-            (&*tools, tools.tier()),
-            (&json!({"listChanged": false}), Tier::L2)
-        );
-        let resources = client.capability("resources").await.unwrap();
-        let said = json!({"listChanged": true, "subscribe": true});
-        assert_eq!((&*resources, resources.tier()), (&said, Tier::L3));
-        let server = client.capability("server_info").await.unwrap();
-        assert!(server["name"].is_string());
-        let error = client.capability("nothing").await.unwrap_err();
-        assert!(matches!(error, ClientError::NotFound { .. }));
-    }
-}
-
-#[tokio::test]
 async fn a_node_that_was_started_anew_is_asked_before_the_breakers_timeout() {
     let store = store();
     let world = World::new();
