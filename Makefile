@@ -17,8 +17,8 @@ demo: build
 test: setup
 	@scripts/check.sh
 
-# Lookups and puts side by side with a floor and with what else one might use; the tables of the README and the plots
-# in docs are made of it. (`cargo bench -p erlmcp-shm-benches` has criterion look at ours and the floor.)
+# Lookups and puts side by side with a floor and with what else one might use; the tables and plots of the
+# README and of docs/performance.md are made of it. (`cargo bench -p erlmcp-shm-benches` has criterion look at ours and the floor.)
 bench: build
 	@scripts/bench.sh
 

@@ -24,4 +24,4 @@ run report
 
 # The client's tiers, between the same kind of marks.
 cargo bench --quiet -p erlmcp-shm-benches --bench tiers | tee target/bench/tiers.md
-sed -i -e '/^<!-- tiers -->$/,/^<!-- end of tiers -->$/{//!d}' -e '/^<!-- tiers -->$/r target/bench/tiers.md' README.md
+sed -i -e '/^<!-- tiers -->$/,/^<!-- end of tiers -->$/{//!d}' -e '/^<!-- tiers -->$/r target/bench/tiers.md' docs/performance.md

@@ -1,4 +1,4 @@
-//! The tables of the README, between their marks, and the plots in docs.
+//! The tables of the README and of docs/performance.md, between their marks, and the plots in docs.
 
 use std::path::{Path, PathBuf};
 
@@ -17,17 +17,26 @@ fn project() -> PathBuf {
 /// All of it.
 pub fn run() -> Result<(), Error> {
     let rows = rows();
-    let readme = project().join("README.md");
-    let mut text = std::fs::read_to_string(&readme)?;
-    splice(&mut text, "peers", &peers(&rows))?;
-    splice(&mut text, "writes", &writes(&rows))?;
-    splice(&mut text, "beside", &beside(&rows))?;
-    splice(&mut text, "sizes", &sizes(&rows))?;
-    splice(&mut text, "targets", &targets(&rows))?;
-    std::fs::write(readme, text)?;
-    std::fs::create_dir_all(project().join("docs"))?;
+    rewrite("README.md", &[("peers", peers(&rows))])?;
+    let tables = [
+        ("writes", writes(&rows)),
+        ("beside", beside(&rows)),
+        ("sizes", sizes(&rows)),
+        ("targets", targets(&rows)),
+    ];
+    rewrite("docs/performance.md", &tables)?;
     percentiles(&rows, &project().join("docs/latency.svg"))?;
     growth(&rows, &project().join("docs/growth.svg"))
+}
+
+/// Puts tables into a page, each by its name.
+fn rewrite(page: &str, tables: &[(&str, String)]) -> Result<(), Error> {
+    let page = project().join(page);
+    let mut text = std::fs::read_to_string(&page)?;
+    for (name, table) in tables {
+        splice(&mut text, name, table)?;
+    }
+    Ok(std::fs::write(page, text)?)
 }
 
 /// Puts a table in the place of the one between two marks.
