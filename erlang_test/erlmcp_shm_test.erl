@@ -24,8 +24,10 @@
 
 %% A path of its own for each case.
 path(Config) ->
+    %% Suites share the folder, and may have cases of one name; the log's name has both.
+    Suite = filename:basename(proplists:get_value(tc_logfile, Config, ""), ".html"),
     Case = atom_to_list(proplists:get_value(case_name, Config)),
-    filename:join(proplists:get_value(priv_dir, Config), Case ++ ".shm").
+    filename:join(proplists:get_value(priv_dir, Config), lists:concat([Suite, "-", Case, ".shm"])).
 
 start(Options) ->
     {ok, Pid} = erlmcp_shm_exporter:start_link(Options),
@@ -132,7 +134,7 @@ project_file(_Relative, "/") ->
     error;
 project_file(Relative, Dir) ->
     File = filename:join(Dir, Relative),
-    case filelib:is_regular(File) of
+    case filelib:is_file(File) of
         true -> {ok, File};
         false -> project_file(Relative, filename:dirname(Dir))
     end.

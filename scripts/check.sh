@@ -56,7 +56,7 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
   skip 'cargo clippy' 'this Rust has no clippy'
 fi
-step 'cargo test' cargo test --workspace
+step 'cargo test' cargo test --workspace --no-fail-fast
 step 'a panic at every point' cargo test -p erlmcp-shm-writer --features test-panic --test panics -- --nocapture
 step 'loom models' scripts/loom.sh
 step 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps

@@ -122,6 +122,7 @@ tables() ->
         {claude_flow, claude_flow_keys()},
         {shared_memory, shared_memory_keys()},
         {circuit_breaker, circuit_breaker_keys()},
+        {bridge, erlmcp_shm_bridge_config:keys()},
         {transports, transport_keys()}
         | erlmcp_shm_transport_config:tables()
     ].
