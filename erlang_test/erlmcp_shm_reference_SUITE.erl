@@ -111,6 +111,7 @@ every_key_once(_Config) ->
     ?assertEqual(lists:sort(Keys(claude_flow)), Below([])),
     ?assertEqual(lists:sort(Keys(shared_memory)), Below([shared_memory])),
     ?assertEqual(lists:sort(Keys(circuit_breaker)), Below([circuit_breaker])),
+    ?assertEqual(lists:sort(Keys(bridge)), Below([bridge])),
     ?assertEqual(lists:sort(Keys(transports)), Below([transports, websocket])),
     ?assertEqual(lists:sort([url | Keys(websocket)]), Below([transports, websocket, config])),
     ?assertEqual(lists:sort(Keys(tls)), Below([transports, websocket, config, tls])),

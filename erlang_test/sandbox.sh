@@ -110,7 +110,7 @@ reason() {
   esac
 }
 
-endless='^erlmcp-shm ([^|;]* )?(watch|serve|top)( |$)'
+endless='^erlmcp-shm ([^|;]* )?(watch|serve|top|publish .*--watch)( |$)'
 number=0
 while IFS= read -r -d '' command; do
   root_only=${command%%:*} command=${command#*:}
