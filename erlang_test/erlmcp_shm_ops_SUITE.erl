@@ -9,7 +9,7 @@
 -define(URI, <<"file:///motd">>).
 
 all() ->
-    [one_list, names, rules, scraped, units, defaults].
+    [one_list, names, rules, scraped, agreed, units, defaults].
 
 init_per_testcase(Case, Config) ->
     process_flag(trap_exit, true),
@@ -145,6 +145,62 @@ scraped(Program, Exporters, Config) ->
     ?assertEqual(5, length(Rules)),
     [?assertMatch(#{<<"health">> := <<"ok">>, <<"alerts">> := []}, Rule) || Rule <- Rules],
     ok.
+
+%% A node under load for AGREED_SECONDS, 5 unless it is said: what node, client and command export, what a Prometheus has
+%% of them, and what `top' shows, is what the load was.
+agreed(Config) ->
+    case os:find_executable("prometheus") of
+        false -> {skip, "SKIPPED: no prometheus on the PATH"};
+        Prometheus -> agreed(Prometheus, exporters(Config), Config)
+    end.
+
+agreed(Program, Exporters, Config) ->
+    Prometheus = prometheus(Program, Exporters, Config),
+    Seconds = list_to_integer(os:getenv("AGREED_SECONDS", "5")),
+    Before = erlang:monotonic_time(millisecond),
+    Loader = spawn_link(fun() -> load(Before + Seconds * 1000, 0, 0) end),
+    timer:sleep(Seconds * 1000 - 2000),
+    #{<<"puts_per_second">> := Shown} = top(Config),
+    Loader ! {self(), tell},
+    {Puts, Deletes, Live} = receive {Loader, Done} -> Done after 60000 -> error(load_hangs) end,
+    Rate = Puts * 1000 / (erlang:monotonic_time(millisecond) - Before),
+    io:format(user, "~n~b puts and ~b deletes in ~b s: ~.1f puts/s; in the midst of them top showed ~.1f~n", [Puts, Deletes, Seconds, Rate, Shown]),
+    %% Three were there before.
+    Figures = [{"shm_puts_total", Puts + 3}, {"shm_deletes_total", Deletes}, {"shm_entries", Live + 3}],
+    [
+        erlmcp_shm_test:eventually(fun() ->
+            [integer_to_binary(Count)] =:= [V || #{<<"value">> := [_, V]} <- query(Prometheus, [?PREFIX, Name, "{job=\"", Job, "\"}"])]
+        end)
+     || {Name, Count} <- Figures, {Job, _, _} <- Exporters
+    ],
+    {AllPuts, AllLive} = {Puts + 3, Live + 3},
+    ?assertMatch(#{<<"puts">> := AllPuts, <<"deletes">> := Deletes, <<"entries">> := AllLive}, top(Config)),
+    ok.
+
+top(Config) ->
+    {ok, Program} = erlmcp_shm_test:binary("erlmcp-shm"),
+    {0, Json} = erlmcp_shm_test:run(Program, ["top", erlmcp_shm_test:path(Config), "--json", "--interval", "1"]),
+    erlmcp_shm_wire:term(Json).
+
+%% A put of one of 1,000 keys each millisecond or so, and each tenth time it is taken away again.
+load(Until, Puts, Deletes) ->
+    case erlang:monotonic_time(millisecond) < Until of
+        true ->
+            Key = integer_to_binary(Puts rem 1000),
+            ok = erlmcp_shm_exporter:export_resource(Key, binary:copy(Key, 100), #{}),
+            Gone =
+                case Puts rem 10 of
+                    0 -> ok = erlmcp_shm_exporter:invalidate(resource, Key), 1;
+                    _ -> 0
+                end,
+            timer:sleep(1),
+            load(Until, Puts + 1, Deletes + Gone);
+        false ->
+            Live = length([N || N <- lists:seq(0, min(Puts, 1000) - 1), N rem 10 =/= 0]),
+            receive
+                {From, tell} -> From ! {self(), {Puts, Deletes, Live}}
+            end
+    end.
 
 %% As Grafana does it.
 filled_in(Expr) ->

@@ -14,6 +14,8 @@ printf '\n== a node killed every second for a minute, below a client of all tier
 NODE_KILLS_SECONDS=60 rebar3 ct --suite=erlang_test/erlmcp_shm_client_kills_SUITE --verbose
 printf '\n== 1,000 WebSocket clients of one node, with a publish every 10 ms\n'
 CROWD=1000 CROWD_SECONDS=30 CROWD_COMPRESSION=false rebar3 ct --suite=erlang_test/erlmcp_shm_crowd_SUITE --verbose
+printf '\n== a node under load for ten minutes, and what metrics, Prometheus and top say of it\n'
+AGREED_SECONDS=600 rebar3 ct --suite=erlang_test/erlmcp_shm_ops_SUITE --case=agreed --verbose
 printf '\n== calls on normal schedulers while 1 GiB is compacted\n'
 LATENCY_MIB=1024 rebar3 ct --suite=erlang_test/erlmcp_shm_latency_SUITE --verbose
 printf '\n== a thousand readers killed, a writer stopped 2,000 times\n'
