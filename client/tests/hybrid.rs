@@ -10,7 +10,7 @@ use erlmcp_shm_writer::{Attributes, Scope};
 use rmcp::model::ResourceContents;
 use serde_json::json;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::tiers::{URI, options, read, said, store, text};
 use support::{World, route};
 
@@ -472,24 +472,60 @@ async fn a_server_says_that_a_resource_has_changed() {
         let mut changes = client.changes();
         client.subscribe(URI);
         assert_eq!(read(&client, URI).await.0, "1");
-        let updated = Change::Server(Notice::ResourceUpdated(URI.into()));
-        let wait = async {
-            loop {
-                world.set(URI, "2");
-                world.updated.notify_waiters();
-                let soon = Duration::from_millis(100);
-                if let Ok(change) = tokio::time::timeout(soon, changes.next()).await
-                    && change.as_ref() == Some(&updated)
-                {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait)
-            .await
-            .expect("never heard of it");
+        let updated = Notice::ResourceUpdated(URI.into());
+        heard(&mut changes, updated, || {
+            world.set(URI, "2");
+            world.updated.notify_waiters();
+        })
+        .await;
         assert_eq!(read(&client, URI).await.0, "2");
     }
+}
+
+/// Waits for a change, with `ask` done again and again until it comes.
+async fn heard(changes: &mut Changes, wanted: Notice, ask: impl Fn()) {
+    let wanted = Some(Change::Server(wanted));
+    let wait = async {
+        loop {
+            ask();
+            let soon = Duration::from_millis(100);
+            if tokio::time::timeout(soon, changes.next()).await.as_ref() == Ok(&wanted) {
+                return;
+            }
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
+    waited.unwrap_or_else(|_| panic!("never heard of {wanted:?}"));
+}
+
+#[tokio::test]
+async fn what_changed_between_two_streams_is_not_missed() {
+    let store = store();
+    let world = World::new();
+    world.set(URI, "1");
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
+    let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+    let mut changes = client.changes();
+    client.subscribe(URI);
+    assert_eq!(read(&client, URI).await.0, "1");
+    let updated = Notice::ResourceUpdated(URI.into());
+    heard(&mut changes, updated, || world.updated.notify_waiters()).await;
+    // The stream ends, and its successor is not there yet.
+    heard(&mut changes, Notice::Gap, || world.ended.notify_waiters()).await;
+    assert_eq!(read(&client, URI).await, said("1", Tier::L3));
+    world.set(URI, "2");
+    let patience = Instant::now() + Duration::from_secs(10);
+    while read(&client, URI).await.0 == "1" {
+        assert!(Instant::now() < patience, "never asked again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Another subscription is another stream.
+    while tokio::time::timeout(Duration::from_millis(200), changes.next())
+        .await
+        .is_ok()
+    {}
+    client.subscribe("file:///b");
+    heard(&mut changes, Notice::Gap, || {}).await;
 }
 
 #[tokio::test]
