@@ -354,6 +354,30 @@ async fn what_a_call_invalidates_is_read_from_the_server_until_shared_memory_is_
 }
 
 #[tokio::test]
+async fn after_a_call_that_invalidates_the_servers_lists_are_asked_for_anew() {
+    let world = World::new();
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, false);
+    let mut invalidate = Invalidate::default();
+    invalidate.add("write", [Pattern::Prefix("file:///".into())]);
+    let options = Options {
+        invalidate,
+        ..options()
+    };
+    let client = HybridClient::new(None, vec![route], options);
+    let listed = async || client.list_resources().await.unwrap().len();
+    let call = async |tool, uri| {
+        let arguments = json!({"uri": uri, "text": "x"}).as_object().cloned();
+        client.call_tool(tool, arguments).await.unwrap()
+    };
+    assert_eq!(listed().await, 0);
+    // This one is said to change nothing.
+    call("add", "file:///a").await;
+    assert_eq!(listed().await, 0);
+    call("write", "file:///b").await;
+    assert_eq!(listed().await, 2);
+}
+
+#[tokio::test]
 async fn a_silent_writer_is_not_trusted_for_longer_than_it_may_be() {
     let store = store();
     store.put(Kind::Resource, URI, "published", "{}");
