@@ -556,14 +556,18 @@ async fn what_changed_between_two_streams_is_not_missed() {
 async fn news_of_shared_memory_arrive_in_the_same_stream() {
     let store = store();
     let client = HybridClient::new(Some(store.shm.clone()), vec![], options());
+    // Those who listened before and do not any more leave nothing behind.
+    for _ in 0..5 {
+        drop(client.changes());
+    }
     let mut changes = client.changes();
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.put(Kind::Resource, URI, "x", "{}");
     store.writer.flush().unwrap();
-    let change = tokio::time::timeout(Duration::from_secs(5), changes.next())
-        .await
-        .unwrap();
+    let mut next = async |patience| tokio::time::timeout(patience, changes.next()).await;
+    let change = next(Duration::from_secs(5)).await.unwrap();
     assert!(matches!(change, Some(Change::Shared(_))), "{change:?}");
+    assert!(next(Duration::from_secs(1)).await.is_err(), "told twice");
 }
 
 #[tokio::test]
