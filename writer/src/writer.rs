@@ -311,8 +311,8 @@ impl Writer {
     /// # Errors
     /// [`PathLost`](WriteError::PathLost): the file at the path was removed or replaced. Where it was
     /// merely removed, a new generation is being put there by the time this returns.
-    /// [`Corrupt`](WriteError::Corrupt): somebody truncated the file. No heartbeat is told then, and a put into
-    /// what is gone would be a SIGBUS, the end of this process: stop using this writer.
+    /// [`Corrupt`](WriteError::Corrupt): somebody truncated the file. No heartbeat is told then, and puts are refused
+    /// from now on; one before this is noticed would be a SIGBUS, the end of this process.
     /// [`Failed`](WriteError::Failed): no heartbeat is told for a writer that takes no puts.
     pub fn heartbeat(&self) -> Result<(), WriteError> {
         let shared = self.shared();
@@ -321,9 +321,8 @@ impl Writer {
             return Err(WriteError::Failed);
         }
         // Before anything in the mapping is touched.
-        if sys::length(&live.file)? < live.header.file_size {
-            return Err(WriteError::Corrupt("somebody truncated the file"));
-        }
+        live.check_length()
+            .inspect_err(|_| shared.truncated.store(true, Ordering::Relaxed))?;
         live.words().set_heartbeat(sys::boottime_now());
         if let Some(mut state) = shared.try_lock(Duration::ZERO)
             && let Ok(open) = shared.open(&mut state)
@@ -350,10 +349,11 @@ impl Writer {
     /// lock.
     ///
     /// # Errors
-    /// [`Closed`](WriteError::Closed).
+    /// [`Closed`](WriteError::Closed); [`Corrupt`](WriteError::Corrupt): somebody truncated the file.
     pub fn flush(&self) -> Result<(), WriteError> {
         let shared = self.shared();
         let live = shared.live()?;
+        live.check_length()?;
         let changes = live.words().changes();
         // Relaxed: a wake-up more or less does no harm, and the counter it compares orders itself.
         if shared.woken.swap(changes, Ordering::Relaxed) != changes {
@@ -362,7 +362,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The figures now, or those at the close. Takes no lock.
+    /// The figures now, or those at the close. Takes no lock, unless somebody truncated the file.
     pub fn stats(&self) -> WriterStats {
         self.handle.stats()
     }
@@ -384,11 +384,18 @@ impl Writer {
 impl Handle {
     fn stats(&self) -> WriterStats {
         let shared = &self.shared;
+        let last = || self.last.lock().clone().expect("set before the close");
         let Ok(live) = shared.live() else {
-            let last = self.last.lock().clone();
-            return last.expect("set before the close");
+            return last();
         };
-        WriterStats::of(shared, &live)
+        if live.check_length().is_ok() {
+            return WriterStats::of(shared, &live);
+        }
+        // What the header says is gone; what this process counted is not.
+        match &shared.lock().open {
+            Some(open) => WriterStats::counted(shared, &open.current),
+            None => last(),
+        }
     }
 
     fn close(&self) {
@@ -405,11 +412,13 @@ impl Handle {
         *self.last.lock() = Some(stats);
         shared.live.store(None);
         let Open { current, lock, .. } = open;
-        // Superseded where a panic interrupted the switch: readers must still be sent on.
-        if current.map.words().state() != Some(GenerationState::Superseded) {
-            current.map.words().set_state(GenerationState::Closed);
+        if current.map.check_length().is_ok() {
+            // Superseded where a panic interrupted the switch: readers must still be sent on.
+            if current.map.words().state() != Some(GenerationState::Superseded) {
+                current.map.words().set_state(GenerationState::Closed);
+            }
+            current.map.wake();
         }
-        current.map.wake();
         // The file stays open until it is unmapped; the next writer need not wait for that.
         let _ = sys::lock(&current.map.file, false);
         state.retired.push(current.map);
