@@ -135,8 +135,7 @@ impl HybridClient {
         let reader = match &config.l2 {
             None => None,
             Some(l2) => {
-                let options = Reader::options().allow_absent(true);
-                let options = options.refresh_interval(l2.refresh_interval);
+                let options = l2.options().allow_absent(true);
                 Some(options.open(&l2.path).map_err(ClientError::Shared)?)
             }
         };
