@@ -17,8 +17,6 @@ use crate::{Options, Phase, WriteError, WriterStats, build, sys};
 
 /// Rollovers that one put waits for before it gives up: more means that others fill every one.
 const MAX_WAITS: u32 = 64;
-/// No version is raised beyond this, so that as many are left to be given out.
-const HIGHEST_RAISED: u64 = MAX_COUNTER / 2;
 
 /// The writer of a store. Clones share it; dropping the last one closes it.
 ///
@@ -263,6 +261,9 @@ impl Writer {
         state.build_error.map_or(Ok(()), Err)
     }
 
+    /// No version is [raised](Self::raise_version) beyond this, so that as many are left to be given out.
+    pub const HIGHEST_RAISED: u64 = MAX_COUNTER / 2;
+
     /// Sees to it that the next version is higher than `version`, and returns the highest that counts as given out.
     /// For what brings entries back under the versions that they had; a version alone leaves no trace in the file.
     ///
@@ -277,9 +278,9 @@ impl Writer {
     /// ```
     ///
     /// # Errors
-    /// [`BadOption`](WriteError::BadOption) of a version that leaves few to come.
+    /// [`BadOption`](WriteError::BadOption) of a version beyond [`HIGHEST_RAISED`](Self::HIGHEST_RAISED).
     pub fn raise_version(&self, version: u64) -> Result<u64, WriteError> {
-        if version > HIGHEST_RAISED {
+        if version > Self::HIGHEST_RAISED {
             return Err(WriteError::BadOption("version"));
         }
         let shared = self.shared();
