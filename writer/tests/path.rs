@@ -136,7 +136,7 @@ fn another_store_put_at_the_path_is_read_until_it_is_taken_away() {
 fn a_truncated_file_is_noticed_by_the_heartbeat() {
     for length in [0, 4096, 12_000] {
         let dir = tempfile::tempdir().unwrap();
-        // A watcher reads what is mapped, and here that is gone.
+        // A watcher might look at that very moment.
         let (path, writer, readers) = store_with(dir.path(), false);
         let views = readers.each_ref().map(|reader| reader.view().unwrap());
         let content = fs::read(&path).unwrap();
@@ -192,6 +192,13 @@ fn child_of_a_truncated_file() {
             cut();
             let _ = writer.put(KIND, &key(1), b"into nothing", b"{}");
         }
+        "idle" => {
+            // Its watcher looks several times.
+            let reader = Reader::open(path).unwrap();
+            cut();
+            std::thread::sleep(Duration::from_millis(350));
+            assert_eq!(reader.heartbeat_seen(), None);
+        }
         _ => {
             let options = Reader::options().watcher(false).pread(role == "pread");
             let reader = options.open(path).unwrap();
@@ -210,6 +217,7 @@ fn touching_what_was_truncated_is_a_sigbus_but_by_pread_an_error() {
     for (role, signal) in [
         ("writer", Some(libc::SIGBUS)),
         ("mapped", Some(libc::SIGBUS)),
+        ("idle", None),
         ("pread", None),
     ] {
         let dir = tempfile::tempdir().unwrap();
