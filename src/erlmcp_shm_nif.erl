@@ -161,7 +161,7 @@ heartbeat(_Writer) ->
     erlang:nif_error(not_loaded).
 
 %% Wakes waiting readers if anything was published since they were last woken.
--spec flush(writer()) -> ok | {error, closed}.
+-spec flush(writer()) -> ok | {error, closed | corrupt}.
 flush(_Writer) ->
     erlang:nif_error(not_loaded).
 

@@ -15,7 +15,7 @@ use crate::key::escaped;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use erlmcp_shm_reader::{Entry, Kind, Scope};
-use erlmcp_shm_writer::{Attributes, boottime_now};
+use erlmcp_shm_writer::{Attributes, Writer, boottime_now};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
@@ -110,8 +110,13 @@ impl Line {
             ));
         }
         let data = bytes("data", self.data, self.data_base64)?.ok_or("it has no data")?;
-        if u32::try_from(data.len()).is_err() {
-            return Err("data of 4 GiB or more".into());
+        let metadata = bytes("metadata", self.metadata, self.metadata_base64)?.unwrap_or_default();
+        if u32::try_from(data.len().max(metadata.len())).is_err() {
+            return Err("data or metadata of 4 GiB or more".into());
+        }
+        let version = self.version.unwrap_or(0);
+        if version > Writer::HIGHEST_RAISED {
+            return Err("a version beyond all that a store gives out".into());
         }
         let scope = match self.scope.as_deref() {
             None | Some("public") => Scope::Public,
@@ -123,8 +128,8 @@ impl Line {
             kind: kind.parse().map_err(|error| format!("kind: {error}"))?,
             key,
             data,
-            metadata: bytes("metadata", self.metadata, self.metadata_base64)?.unwrap_or_default(),
-            version: self.version.unwrap_or(0),
+            metadata,
+            version,
             attributes: Attributes {
                 expires_at: if same_boot {
                     expires_at

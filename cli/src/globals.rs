@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use erlmcp_shm_reader::{Entry, Kind, Options, Reader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::key::Key;
 use crate::output::Failure;
@@ -31,6 +31,15 @@ pub struct Globals {
     /// Read by system calls instead of mapping: for a file whose owner might truncate it
     #[arg(long, global = true)]
     pub pread: bool,
+    /// The client's configuration, for `read`, `tools`, `call`, `prompts` and `doctor`
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ERLMCP_SHM_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
 }
 
 impl Globals {
@@ -46,6 +55,12 @@ impl Globals {
     /// For who watches the path for long, whether or not there is a file by now.
     pub fn watched(&self) -> Result<Watched, Failure> {
         Ok(Watched::new(&self.path, self.options())?)
+    }
+
+    /// Where the client's configuration is, for who cannot do without.
+    pub fn config(&self) -> Result<&Path, Failure> {
+        let missing = || Failure::Client("no configuration: pass --config FILE".into());
+        self.config.as_deref().ok_or_else(missing)
     }
 
     /// Opens the store.

@@ -9,7 +9,7 @@ use crate::tree::{Listing, Stamp, Tree, Trouble};
 use crate::uri;
 use crate::wake::Wake;
 use crate::writing::{Alive, Need};
-use erlmcp_shm_reader::{Kind, Reader};
+use erlmcp_shm_reader::{Kind, Reader, Scope};
 use erlmcp_shm_writer::WriteError;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -182,6 +182,7 @@ impl Publication {
         let metadata = metadata(path, data);
         if let Some(entry) = self.reader.view()?.get(Kind::Resource, uri)?
             && (entry.data(), entry.metadata()) == (data, &metadata)
+            && (entry.expires_at(), entry.scope()) == (None, Scope::Public)
         {
             return Ok(false);
         }

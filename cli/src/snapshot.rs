@@ -147,7 +147,12 @@ struct Walk {
     store_id: [u8; 16],
     /// When the next one may be.
     again: Instant,
+    /// What it found, for each order.
+    found: Vec<Found>,
 }
+
+/// The first keys in an order, and when each of them changed.
+type Found = (Arc<Keys>, Arc<[Changed]>);
 
 impl Walk {
     /// Not before its time, and only if there is something new.
@@ -165,16 +170,15 @@ pub struct Sampler {
     last: Option<Noted>,
     history: History,
     survey: Survey,
-    keys: Arc<Keys>,
-    changed: Arc<[Changed]>,
     walk: Option<Walk>,
-    order: Order,
+    orders: Vec<Order>,
     limit: usize,
 }
 
 impl Sampler {
-    /// For samples at this interval, and others between them. Of the keys, the first `limit` are kept.
-    pub fn new(store: Watched, order: Order, limit: usize, interval: Duration) -> Self {
+    /// For samples at this interval, and others between them. Of the keys, the first `limit` in each of the orders are
+    /// kept.
+    pub fn new(store: Watched, orders: &[Order], limit: usize, interval: Duration) -> Self {
         Self {
             store,
             // Sleeps are not exact.
@@ -182,10 +186,8 @@ impl Sampler {
             last: None,
             history: History::default(),
             survey: Survey::default(),
-            keys: Arc::default(),
-            changed: Arc::default(),
             walk: None,
-            order,
+            orders: orders.into(),
             limit,
         }
     }
@@ -197,8 +199,6 @@ impl Sampler {
         if looked.is_err() {
             // Another store may be there next, or the same one again: nothing is compared across the gap.
             self.last = None;
-            self.keys = Arc::default();
-            self.changed = Arc::default();
             self.walk = None;
             self.survey.forget();
         }
@@ -227,8 +227,13 @@ impl Sampler {
         Ok(figures)
     }
 
-    /// The store as it is now.
+    /// The store as it is now, its keys in the first of the orders.
     pub fn sample(&mut self) -> Snapshot {
+        self.sample_by(0)
+    }
+
+    /// The store as it is now, its keys in the order of that number.
+    pub fn sample_by(&mut self, order: usize) -> Snapshot {
         let store = self.note();
         let now = Instant::now();
         if let Ok(figures) = &store {
@@ -239,24 +244,24 @@ impl Sampler {
                 .as_ref()
                 .is_ok_and(|s| s.counters.version == walk.version)
         };
-        let idle = self
-            .walk
-            .as_ref()
-            .filter(unchanged)
-            .map(|walk| now - walk.at);
+        let walk = self.walk.as_ref();
+        let (keys, changed) = walk
+            .map(|walk| walk.found[order].clone())
+            .unwrap_or_default();
+        let idle = walk.filter(unchanged).map(|walk| now - walk.at);
         Snapshot {
             taken: now,
-            keys: Arc::clone(&self.keys),
-            changed: Arc::clone(&self.changed),
+            keys,
+            changed,
             idle: idle.unwrap_or_default(),
             store,
         }
     }
 
-    /// What order the keys of later samples are in.
+    /// What order alone the keys of later samples are in.
     pub fn set_order(&mut self, order: Order) {
-        if self.order != order {
-            self.order = order;
+        if self.orders != [order] {
+            self.orders = vec![order];
             self.walk_next();
         }
     }
@@ -278,17 +283,19 @@ impl Sampler {
         let Ok(view) = self.store.view() else {
             return;
         };
-        let keys = self.survey.keys(&view, self.order, self.limit, now);
-        let rows = keys.rows.iter();
-        self.changed = rows
-            .map(|row| self.history.when(row.version, now))
-            .collect();
+        let keys = self.survey.keys(&view, &self.orders, self.limit, now);
+        let found = keys.into_iter().map(|keys| {
+            let rows = keys.rows.iter();
+            let changed = rows.map(|row| self.history.when(row.version, now));
+            let changed = changed.collect();
+            (Arc::new(keys), changed)
+        });
         self.walk = Some(Walk {
             at: now,
             version: counters.version,
             store_id: counters.store_id,
-            again: now + keys.took * DUTY,
+            found: found.collect(),
+            again: now + now.elapsed() * DUTY,
         });
-        self.keys = Arc::new(keys);
     }
 }

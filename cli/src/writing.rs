@@ -78,11 +78,10 @@ fn octal(text: &str) -> Result<u32, &'static str> {
 
 /// A writer whose heart beats in a thread of its own. Dropping it closes the store.
 pub struct Alive {
-    /// Invariant: not `None` but in the drop.
-    writer: Option<Writer>,
+    writer: Writer,
     /// Why it must not be used any more.
     ended: Arc<OnceLock<WriteError>>,
-    /// Dropped first, which ends the thread.
+    /// `None` in the drop alone: the end of the channel is the end of the thread.
     beating: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -112,13 +111,13 @@ impl Alive {
             }
         });
         Ok(Self {
-            writer: Some(writer),
+            writer,
             ended,
             beating: Some((stop, thread)),
         })
     }
 
-    /// To be asked before each put: after a heartbeat failed, a put might be the end of this process.
+    /// Why the heart does not beat any more, for who has nothing to put and would not hear of it otherwise.
     pub fn check(&self) -> Result<(), WriteError> {
         self.ended.get().map_or(Ok(()), |error| Err(*error))
     }
@@ -128,7 +127,7 @@ impl Deref for Alive {
     type Target = Writer;
 
     fn deref(&self) -> &Writer {
-        self.writer.as_ref().expect("there until the drop")
+        &self.writer
     }
 }
 
@@ -138,15 +137,8 @@ impl Drop for Alive {
             drop(stop);
             let _ = thread.join();
         }
-        let sound = self.check().is_ok();
-        match self.writer.take() {
-            Some(writer) if sound => {
-                let _ = writer.flush();
-                writer.close();
-            }
-            // Closing it would touch a file that is not there any more. The process ends presently.
-            writer => std::mem::forget(writer),
-        }
+        let _ = self.writer.flush();
+        self.writer.close();
     }
 }
 

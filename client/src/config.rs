@@ -48,6 +48,7 @@ pub use transport::{Endpoint, Mode, TransportConfig, TransportKind};
 pub use value::Token;
 
 use crate::BreakerOptions;
+use erlmcp_shm_reader::Reader;
 use reading::Reading;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,8 +101,21 @@ pub struct L2Config {
     pub path: PathBuf,
     /// How often to look whether another file has taken its place.
     pub refresh_interval: Duration,
+    /// The id of another user whose file is believed, too.
+    pub trust_owner: Option<u32>,
     /// For how long it is trusted after its writer's last sign of life.
     pub ttl: Duration,
+}
+
+impl L2Config {
+    /// How to read it.
+    pub fn options(&self) -> erlmcp_shm_reader::Options {
+        let options = Reader::options().refresh_interval(self.refresh_interval);
+        match self.trust_owner {
+            Some(uid) => options.trust_owner(uid),
+            None => options,
+        }
+    }
 }
 
 /// The least that a tool gets.
@@ -136,6 +150,7 @@ impl Config {
             path: file.take("mcp.erlmcp.shared_memory.path", value::path),
             refresh_interval: file
                 .take("mcp.erlmcp.shared_memory.refresh_interval", value::positive),
+            trust_owner: file.optional("mcp.erlmcp.shared_memory.trust_owner", value::user),
             ttl: file.take("cache.l2.ttl", value::duration),
         };
         let l1_enabled = file.take("cache.l1.enabled", value::boolean);

@@ -39,7 +39,7 @@ use near::Near;
 use parking_lot::Mutex;
 use rmcp::model::{CallToolResult, GetPromptResult, Prompt, ReadResourceResult, Resource, Tool};
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     /// Goes up with every invalidation.
     epoch: AtomicU64,
     changes: broadcast::Sender<Change>,
+    /// Whether a thread tells of changes in shared memory. Relaxed: it carries nothing.
+    watched: AtomicBool,
     figures: Figures,
 }
 
@@ -103,6 +105,7 @@ impl HybridClient {
                 holds: Holds::default(),
                 epoch: AtomicU64::new(0),
                 changes: broadcast::Sender::new(1024),
+                watched: AtomicBool::new(false),
                 figures: Figures::default(),
                 options,
             }
@@ -132,8 +135,7 @@ impl HybridClient {
         let reader = match &config.l2 {
             None => None,
             Some(l2) => {
-                let options = Reader::options().allow_absent(true);
-                let options = options.refresh_interval(l2.refresh_interval);
+                let options = l2.options().allow_absent(true);
                 Some(options.open(&l2.path).map_err(ClientError::Shared)?)
             }
         };
@@ -247,13 +249,15 @@ impl HybridClient {
     pub fn changes(&self) -> Changes {
         let receiver = self.inner.changes.subscribe();
         if let Some(reader) = self.reader()
-            && self.inner.changes.receiver_count() == 1
+            && !self.inner.watched.swap(true, Ordering::Relaxed)
         {
             let reader = reader.clone();
             let tell = |client: &Inner, count| {
                 let _ = client.changes.send(Change::Shared(count));
             };
             if let Err(error) = changes::watch(reader, Arc::downgrade(&self.inner), tell) {
+                // The next call may have better luck.
+                self.inner.watched.store(false, Ordering::Relaxed);
                 tracing::warn!(%error, "no thread to watch shared memory with");
             }
         }

@@ -10,7 +10,7 @@ use erlmcp_shm_writer::{Attributes, Scope};
 use rmcp::model::ResourceContents;
 use serde_json::json;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::tiers::{URI, options, read, said, store, text};
 use support::{World, route};
 
@@ -354,6 +354,30 @@ async fn what_a_call_invalidates_is_read_from_the_server_until_shared_memory_is_
 }
 
 #[tokio::test]
+async fn after_a_call_that_invalidates_the_servers_lists_are_asked_for_anew() {
+    let world = World::new();
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, false);
+    let mut invalidate = Invalidate::default();
+    invalidate.add("write", [Pattern::Prefix("file:///".into())]);
+    let options = Options {
+        invalidate,
+        ..options()
+    };
+    let client = HybridClient::new(None, vec![route], options);
+    let listed = async || client.list_resources().await.unwrap().len();
+    let call = async |tool, uri| {
+        let arguments = json!({"uri": uri, "text": "x"}).as_object().cloned();
+        client.call_tool(tool, arguments).await.unwrap()
+    };
+    assert_eq!(listed().await, 0);
+    // This one is said to change nothing.
+    call("add", "file:///a").await;
+    assert_eq!(listed().await, 0);
+    call("write", "file:///b").await;
+    assert_eq!(listed().await, 2);
+}
+
+#[tokio::test]
 async fn a_silent_writer_is_not_trusted_for_longer_than_it_may_be() {
     let store = store();
     store.put(Kind::Resource, URI, "published", "{}");
@@ -472,38 +496,78 @@ async fn a_server_says_that_a_resource_has_changed() {
         let mut changes = client.changes();
         client.subscribe(URI);
         assert_eq!(read(&client, URI).await.0, "1");
-        let updated = Change::Server(Notice::ResourceUpdated(URI.into()));
-        let wait = async {
-            loop {
-                world.set(URI, "2");
-                world.updated.notify_waiters();
-                let soon = Duration::from_millis(100);
-                if let Ok(change) = tokio::time::timeout(soon, changes.next()).await
-                    && change.as_ref() == Some(&updated)
-                {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait)
-            .await
-            .expect("never heard of it");
+        let updated = Notice::ResourceUpdated(URI.into());
+        heard(&mut changes, updated, || {
+            world.set(URI, "2");
+            world.updated.notify_waiters();
+        })
+        .await;
         assert_eq!(read(&client, URI).await.0, "2");
     }
+}
+
+/// Waits for a change, with `ask` done again and again until it comes.
+async fn heard(changes: &mut Changes, wanted: Notice, ask: impl Fn()) {
+    let wanted = Some(Change::Server(wanted));
+    let wait = async {
+        loop {
+            ask();
+            let soon = Duration::from_millis(100);
+            if tokio::time::timeout(soon, changes.next()).await.as_ref() == Ok(&wanted) {
+                return;
+            }
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
+    waited.unwrap_or_else(|_| panic!("never heard of {wanted:?}"));
+}
+
+#[tokio::test]
+async fn what_changed_between_two_streams_is_not_missed() {
+    let store = store();
+    let world = World::new();
+    world.set(URI, "1");
+    let (route, _switch) = route(TransportKind::Stdio, 5, &world, true);
+    let client = HybridClient::new(Some(store.shm.clone()), vec![route], options());
+    let mut changes = client.changes();
+    client.subscribe(URI);
+    assert_eq!(read(&client, URI).await.0, "1");
+    let updated = Notice::ResourceUpdated(URI.into());
+    heard(&mut changes, updated, || world.updated.notify_waiters()).await;
+    // The stream ends, and its successor is not there yet.
+    heard(&mut changes, Notice::Gap, || world.ended.notify_waiters()).await;
+    assert_eq!(read(&client, URI).await, said("1", Tier::L3));
+    world.set(URI, "2");
+    let patience = Instant::now() + Duration::from_secs(10);
+    while read(&client, URI).await.0 == "1" {
+        assert!(Instant::now() < patience, "never asked again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Another subscription is another stream.
+    while tokio::time::timeout(Duration::from_millis(200), changes.next())
+        .await
+        .is_ok()
+    {}
+    client.subscribe("file:///b");
+    heard(&mut changes, Notice::Gap, || {}).await;
 }
 
 #[tokio::test]
 async fn news_of_shared_memory_arrive_in_the_same_stream() {
     let store = store();
     let client = HybridClient::new(Some(store.shm.clone()), vec![], options());
+    // Those who listened before and do not any more leave nothing behind.
+    for _ in 0..5 {
+        drop(client.changes());
+    }
     let mut changes = client.changes();
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.put(Kind::Resource, URI, "x", "{}");
     store.writer.flush().unwrap();
-    let change = tokio::time::timeout(Duration::from_secs(5), changes.next())
-        .await
-        .unwrap();
+    let mut next = async |patience| tokio::time::timeout(patience, changes.next()).await;
+    let change = next(Duration::from_secs(5)).await.unwrap();
     assert!(matches!(change, Some(Change::Shared(_))), "{change:?}");
+    assert!(next(Duration::from_secs(1)).await.is_err(), "told twice");
 }
 
 #[tokio::test]

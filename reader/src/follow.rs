@@ -100,6 +100,11 @@ impl Inner {
 
     /// What the watcher does for this reader, every `refresh_interval`.
     pub fn tick(&self) {
+        if self.last().is_some_and(|last| last.is_cut_off()) {
+            // To touch what somebody truncated would be the end of the process, in which nobody else may do so.
+            self.heartbeat_age.store(u64::MAX, Ordering::Relaxed);
+            return;
+        }
         // A failure is met again, and answered, by the next lookup it concerns.
         let _ = self.look_at_path();
         self.prefault();

@@ -81,6 +81,12 @@ impl Generation {
         Ok(new)
     }
 
+    /// Whether the file is at its path and shorter than it was.
+    pub fn is_cut_off(&self) -> bool {
+        FileId::and_length(&self.path)
+            .is_ok_and(|(id, length)| id == self.id && length < self.header.file_size)
+    }
+
     /// Maps every used page now, once.
     pub fn prefault(&self) {
         // Relaxed: doing it twice does no harm.

@@ -29,7 +29,13 @@ impl FileId {
 
     /// What stands at the path now (a link itself, not what it points to).
     pub fn at(path: &Path) -> Result<Self, ReadError> {
-        Ok(Self::of(&std::fs::symlink_metadata(path)?))
+        Ok(Self::and_length(path)?.0)
+    }
+
+    /// The same, and how many bytes it has.
+    pub fn and_length(path: &Path) -> Result<(Self, u64), ReadError> {
+        let meta = std::fs::symlink_metadata(path)?;
+        Ok((Self::of(&meta), meta.len()))
     }
 }
 

@@ -9,7 +9,7 @@ use erlmcp_shm_writer::{Attributes, Recover, Writer};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const KIND: Kind = Kind::Resource;
@@ -189,6 +189,48 @@ fn a_value_from_upstream_yields_as_soon_as_its_key_is_there() {
     assert_eq!(ask(&cache, "k"), answer("newer", Tier::L1));
     store.put("k", "newest");
     assert_eq!(ask(&cache, "k"), answer("newest", Tier::L2));
+}
+
+/// Whoever removes while a value is put in removes it: there is no moment in which it would come in behind.
+#[test]
+fn no_value_is_put_in_behind_an_invalidation() {
+    type Remove = fn(&Cache<String>);
+    let ways: [Remove; 4] = [
+        |cache| cache.remove(KIND, "k"),
+        |cache| cache.remove_where(|_, _| true),
+        |cache| cache.expire_upstream(),
+        |cache| cache.clear(),
+    ];
+    let upstream = Upstream {
+        seen: None,
+        ttl: Duration::from_secs(3600),
+        weight: 1,
+        over: 0,
+    };
+    for remove in ways {
+        let cache = Cache::<String>::without_store(CacheOptions::default());
+        let noted = AtomicBool::new(false);
+        let value = || Arc::new("old".to_owned());
+        std::thread::scope(|threads| {
+            cache.insert_upstream_if(KIND, "k", value(), upstream, || {
+                let still = !noted.load(Ordering::SeqCst);
+                threads.spawn(|| {
+                    noted.store(true, Ordering::SeqCst);
+                    remove(&cache);
+                });
+                while !noted.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                // Time enough for a removal that does not wait.
+                std::thread::sleep(Duration::from_millis(50));
+                still
+            });
+        });
+        assert_eq!(ask(&cache, "k"), None);
+        let still = || !noted.load(Ordering::SeqCst);
+        cache.insert_upstream_if(KIND, "k", value(), upstream, still);
+        assert_eq!(ask(&cache, "k"), None);
+    }
 }
 
 #[test]

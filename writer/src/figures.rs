@@ -5,7 +5,7 @@ use std::time::Duration;
 use erlmcp_shm_layout::Stats;
 
 use crate::WriteError;
-use crate::generation::Mapped;
+use crate::generation::{Generation, Mapped};
 use crate::shared::Shared;
 use crate::sys;
 use std::sync::atomic::Ordering;
@@ -81,6 +81,15 @@ impl WriterStats {
                 break stats;
             }
         };
+        Self::new(shared, live, stats, live.words().heartbeat())
+    }
+
+    /// Those that this process has counted, without a look at the file. Of no heartbeat.
+    pub(crate) fn counted(shared: &Shared, current: &Generation) -> Self {
+        Self::new(shared, &current.map, current.stats, 0)
+    }
+
+    fn new(shared: &Shared, live: &Mapped, stats: Stats, heartbeat: u64) -> Self {
         let header = &live.header;
         let phase = if shared.failed() {
             Phase::Failed
@@ -89,7 +98,7 @@ impl WriterStats {
         } else {
             Phase::Live
         };
-        let age = sys::boottime_now().saturating_sub(live.words().heartbeat());
+        let age = sys::boottime_now().saturating_sub(heartbeat);
         WriterStats {
             size: header.file_size,
             max_size: shared.limits.max_size,

@@ -31,6 +31,8 @@ const FETCH_AHEAD: u64 = 2 << 10;
 /// Bytes to populate in one step.
 const POPULATE_STEP: u64 = 8 << 20;
 
+pub const TRUNCATED: WriteError = WriteError::Corrupt("somebody truncated the file");
+
 /// What is fixed for the life of a generation: its file, its mapping, its header.
 #[derive(Debug)]
 pub struct Mapped {
@@ -161,6 +163,14 @@ impl Mapped {
     /// The words of the header that move.
     pub fn words(&self) -> HeaderWords<'_> {
         HeaderWords::new(self.region.header_words())
+    }
+
+    /// `Corrupt` where somebody truncated the file: to touch what is gone would be a SIGBUS, the end of this process.
+    pub fn check_length(&self) -> Result<(), WriteError> {
+        match sys::length(&self.file)? < self.header.file_size {
+            true => Err(TRUNCATED),
+            false => Ok(()),
+        }
     }
 
     /// The slot index.

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex, MutexGuard, WaitTimeoutResult};
 
 use crate::WriteError;
-use crate::generation::Mapped;
+use crate::generation::{Mapped, TRUNCATED};
 use crate::sizing::Limits;
 use crate::state::{Open, State};
 
@@ -36,6 +36,8 @@ pub struct Shared {
     pub building: AtomicBool,
     /// Something panicked under the lock.
     failed: AtomicBool,
+    /// A heartbeat found the file truncated, and what was mapped is gone for good. Relaxed: it carries nothing.
+    pub truncated: AtomicBool,
     pub last_build_error: Mutex<Option<WriteError>>,
     pub damaged: u64,
 }
@@ -116,6 +118,7 @@ impl Shared {
             path_lost: AtomicBool::new(false),
             building: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            truncated: AtomicBool::new(false),
             last_build_error: Mutex::new(None),
             damaged,
         }
@@ -150,11 +153,12 @@ impl Shared {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// What an open writer has; `Err` once closed or failed.
+    /// What an open writer has; `Err` once closed or failed, or where there is nothing to write to any more.
     pub fn open<'s>(&self, state: &'s mut State) -> Result<&'s mut Open, WriteError> {
         match &mut state.open {
             None => Err(WriteError::Closed),
             Some(_) if self.failed() => Err(WriteError::Failed),
+            Some(_) if self.truncated.load(Ordering::Relaxed) => Err(TRUNCATED),
             Some(open) => Ok(open),
         }
     }

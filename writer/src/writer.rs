@@ -17,8 +17,6 @@ use crate::{Options, Phase, WriteError, WriterStats, build, sys};
 
 /// Rollovers that one put waits for before it gives up: more means that others fill every one.
 const MAX_WAITS: u32 = 64;
-/// No version is raised beyond this, so that as many are left to be given out.
-const HIGHEST_RAISED: u64 = MAX_COUNTER / 2;
 
 /// The writer of a store. Clones share it; dropping the last one closes it.
 ///
@@ -263,6 +261,9 @@ impl Writer {
         state.build_error.map_or(Ok(()), Err)
     }
 
+    /// No version is [raised](Self::raise_version) beyond this, so that as many are left to be given out.
+    pub const HIGHEST_RAISED: u64 = MAX_COUNTER / 2;
+
     /// Sees to it that the next version is higher than `version`, and returns the highest that counts as given out.
     /// For what brings entries back under the versions that they had; a version alone leaves no trace in the file.
     ///
@@ -277,9 +278,9 @@ impl Writer {
     /// ```
     ///
     /// # Errors
-    /// [`BadOption`](WriteError::BadOption) of a version that leaves few to come.
+    /// [`BadOption`](WriteError::BadOption) of a version beyond [`HIGHEST_RAISED`](Self::HIGHEST_RAISED).
     pub fn raise_version(&self, version: u64) -> Result<u64, WriteError> {
-        if version > HIGHEST_RAISED {
+        if version > Self::HIGHEST_RAISED {
             return Err(WriteError::BadOption("version"));
         }
         let shared = self.shared();
@@ -311,8 +312,8 @@ impl Writer {
     /// # Errors
     /// [`PathLost`](WriteError::PathLost): the file at the path was removed or replaced. Where it was
     /// merely removed, a new generation is being put there by the time this returns.
-    /// [`Corrupt`](WriteError::Corrupt): somebody truncated the file. No heartbeat is told then, and a put into
-    /// what is gone would be a SIGBUS, the end of this process: stop using this writer.
+    /// [`Corrupt`](WriteError::Corrupt): somebody truncated the file. No heartbeat is told then, and puts are refused
+    /// from now on; one before this is noticed would be a SIGBUS, the end of this process.
     /// [`Failed`](WriteError::Failed): no heartbeat is told for a writer that takes no puts.
     pub fn heartbeat(&self) -> Result<(), WriteError> {
         let shared = self.shared();
@@ -321,9 +322,8 @@ impl Writer {
             return Err(WriteError::Failed);
         }
         // Before anything in the mapping is touched.
-        if sys::length(&live.file)? < live.header.file_size {
-            return Err(WriteError::Corrupt("somebody truncated the file"));
-        }
+        live.check_length()
+            .inspect_err(|_| shared.truncated.store(true, Ordering::Relaxed))?;
         live.words().set_heartbeat(sys::boottime_now());
         if let Some(mut state) = shared.try_lock(Duration::ZERO)
             && let Ok(open) = shared.open(&mut state)
@@ -350,10 +350,11 @@ impl Writer {
     /// lock.
     ///
     /// # Errors
-    /// [`Closed`](WriteError::Closed).
+    /// [`Closed`](WriteError::Closed); [`Corrupt`](WriteError::Corrupt): somebody truncated the file.
     pub fn flush(&self) -> Result<(), WriteError> {
         let shared = self.shared();
         let live = shared.live()?;
+        live.check_length()?;
         let changes = live.words().changes();
         // Relaxed: a wake-up more or less does no harm, and the counter it compares orders itself.
         if shared.woken.swap(changes, Ordering::Relaxed) != changes {
@@ -362,7 +363,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The figures now, or those at the close. Takes no lock.
+    /// The figures now, or those at the close. Takes no lock, unless somebody truncated the file.
     pub fn stats(&self) -> WriterStats {
         self.handle.stats()
     }
@@ -384,11 +385,18 @@ impl Writer {
 impl Handle {
     fn stats(&self) -> WriterStats {
         let shared = &self.shared;
+        let last = || self.last.lock().clone().expect("set before the close");
         let Ok(live) = shared.live() else {
-            let last = self.last.lock().clone();
-            return last.expect("set before the close");
+            return last();
         };
-        WriterStats::of(shared, &live)
+        if live.check_length().is_ok() {
+            return WriterStats::of(shared, &live);
+        }
+        // What the header says is gone; what this process counted is not.
+        match &shared.lock().open {
+            Some(open) => WriterStats::counted(shared, &open.current),
+            None => last(),
+        }
     }
 
     fn close(&self) {
@@ -405,11 +413,13 @@ impl Handle {
         *self.last.lock() = Some(stats);
         shared.live.store(None);
         let Open { current, lock, .. } = open;
-        // Superseded where a panic interrupted the switch: readers must still be sent on.
-        if current.map.words().state() != Some(GenerationState::Superseded) {
-            current.map.words().set_state(GenerationState::Closed);
+        if current.map.check_length().is_ok() {
+            // Superseded where a panic interrupted the switch: readers must still be sent on.
+            if current.map.words().state() != Some(GenerationState::Superseded) {
+                current.map.words().set_state(GenerationState::Closed);
+            }
+            current.map.wake();
         }
-        current.map.wake();
         // The file stays open until it is unmapped; the next writer need not wait for that.
         let _ = sys::lock(&current.map.file, false);
         state.retired.push(current.map);

@@ -131,15 +131,16 @@ fn another_store_put_at_the_path_is_read_until_it_is_taken_away() {
 }
 
 /// A writer cannot go on in a file that somebody cut off, and its next store into what is gone would end the
-/// process: the heartbeat says so, and touches nothing.
+/// process: the heartbeat says so and touches nothing, and nothing else does from then on.
 #[test]
 fn a_truncated_file_is_noticed_by_the_heartbeat() {
     for length in [0, 4096, 12_000] {
         let dir = tempfile::tempdir().unwrap();
-        // A watcher reads what is mapped, and here that is gone.
+        // A watcher might look at that very moment.
         let (path, writer, readers) = store_with(dir.path(), false);
         let views = readers.each_ref().map(|reader| reader.view().unwrap());
         let content = fs::read(&path).unwrap();
+        let counted = writer.stats();
         let cut = |length| {
             let file = File::options().write(true).open(&path).unwrap();
             file.set_len(length).unwrap();
@@ -155,10 +156,17 @@ fn a_truncated_file_is_noticed_by_the_heartbeat() {
             Ok(entry) => assert_eq!(entry.unwrap().data(), payload(1, 1, 64)),
             Err(error) => assert!(refused(error), "{error}"),
         }
-        // Closing the store needs its header.
+        // Whatever is asked of the writer then, it touches nothing.
+        assert_eq!(writer.put(KIND, &key(1), b"x", b"{}"), Err(noticed));
+        assert_eq!(writer.delete(KIND, &key(1)), Err(noticed));
+        assert_eq!(writer.compact(), Err(noticed));
+        assert_eq!(writer.flush(), Err(noticed));
+        assert_eq!(writer.stats().stats, counted.stats);
+        writer.close();
+        assert_eq!(writer.stats().stats, counted.stats);
+        // The mapped views of it are worth something again once its bytes are there.
         fs::write(&path, content).unwrap();
         assert!(views.each_ref().map(|v| v.get(KIND, key(1)).is_ok()) == [true; 2]);
-        writer.close();
         // What is damaged so is refused by the next start, unless it may clear it.
         cut(length);
         let error = small().open(&path).err().unwrap();
@@ -182,8 +190,14 @@ fn child_of_a_truncated_file() {
         "writer" => {
             let writer = small().open(path).unwrap();
             cut();
-            assert!(matches!(writer.heartbeat(), Err(WriteError::Corrupt(_))));
             let _ = writer.put(KIND, &key(1), b"into nothing", b"{}");
+        }
+        "idle" => {
+            // Its watcher looks several times.
+            let reader = Reader::open(path).unwrap();
+            cut();
+            std::thread::sleep(Duration::from_millis(350));
+            assert_eq!(reader.heartbeat_seen(), None);
         }
         _ => {
             let options = Reader::options().watcher(false).pread(role == "pread");
@@ -197,12 +211,13 @@ fn child_of_a_truncated_file() {
 }
 
 /// Where the promise ends, as the documentation says: what is mapped and gone is a SIGBUS for whoever touches
-/// it, and not for a reader with `pread`. No wrong answer comes in either case.
+/// it before a heartbeat has noticed, and not for a reader with `pread`. No wrong answer comes in either case.
 #[test]
 fn touching_what_was_truncated_is_a_sigbus_but_by_pread_an_error() {
     for (role, signal) in [
         ("writer", Some(libc::SIGBUS)),
         ("mapped", Some(libc::SIGBUS)),
+        ("idle", None),
         ("pread", None),
     ] {
         let dir = tempfile::tempdir().unwrap();

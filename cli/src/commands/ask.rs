@@ -7,39 +7,30 @@ use erlmcp_shm_client::{ClientError, Config, HybridClient, Passed, Tier, Upstrea
 use serde::Serialize;
 use serde_json::Value;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::Path;
 
-/// Where the client's configuration is.
-#[derive(Args)]
-pub struct WithConfig {
-    /// The client's configuration
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "ERLMCP_SHM_CONFIG",
-        hide_env_values = true
-    )]
-    pub config: PathBuf,
+/// The configuration. Who is trusted on the command line is so here too.
+fn load(globals: &Globals) -> Result<Config, Failure> {
+    let config = Config::load(globals.config()?);
+    let mut config = config.map_err(|error| Failure::Client(error.to_string()))?;
+    if let Some(l2) = &mut config.l2 {
+        l2.trust_owner = globals.trust_owner.or(l2.trust_owner);
+    }
+    Ok(config)
 }
 
-impl WithConfig {
-    pub fn load(&self) -> Result<Config, Failure> {
-        Config::load(&self.config).map_err(|error| Failure::Client(error.to_string()))
-    }
-
-    /// Has a client do something.
-    fn run<T>(
-        &self,
-        ask: impl AsyncFnOnce(HybridClient) -> Result<T, ClientError>,
-    ) -> Result<T, Failure> {
-        let config = self.load()?;
-        run(async {
-            let client = HybridClient::from_config(&config).map_err(failed)?;
-            let answer = ask(client.clone()).await;
-            client.close().await;
-            answer.map_err(failed)
-        })
-    }
+/// Has a client do something.
+fn with_client<T>(
+    globals: &Globals,
+    ask: impl AsyncFnOnce(HybridClient) -> Result<T, ClientError>,
+) -> Result<T, Failure> {
+    let config = load(globals)?;
+    run(async {
+        let client = HybridClient::from_config(&config).map_err(failed)?;
+        let answer = ask(client.clone()).await;
+        client.close().await;
+        answer.map_err(failed)
+    })
 }
 
 /// Runs a future to its end on a runtime of its own.
@@ -85,15 +76,13 @@ fn print(value: &impl Serialize) -> Result<Answer, Failure> {
 pub struct Read {
     /// The resource's URI
     uri: String,
-    #[command(flatten)]
-    config: WithConfig,
 }
 
 impl Read {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
-        let answer = self
-            .config
-            .run(async |client| client.read_resource(&self.uri).await)?;
+        let answer = with_client(globals, async |client| {
+            client.read_resource(&self.uri).await
+        })?;
         say_tier(answer.tier(), answer.passed());
         if globals.json {
             return print(&*answer);
@@ -110,14 +99,11 @@ impl Read {
 }
 
 #[derive(Args)]
-pub struct Tools {
-    #[command(flatten)]
-    config: WithConfig,
-}
+pub struct Tools {}
 
 impl Tools {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
-        let tools = self.config.run(async |client| client.list_tools().await)?;
+        let tools = with_client(globals, async |client| client.list_tools().await)?;
         say_tier(tools.tier(), tools.passed());
         list(globals, tools.is_partial(), tools.iter(), |tool| {
             (
@@ -129,16 +115,11 @@ impl Tools {
 }
 
 #[derive(Args)]
-pub struct Prompts {
-    #[command(flatten)]
-    config: WithConfig,
-}
+pub struct Prompts {}
 
 impl Prompts {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
-        let prompts = self
-            .config
-            .run(async |client| client.list_prompts().await)?;
+        let prompts = with_client(globals, async |client| client.list_prompts().await)?;
         say_tier(prompts.tier(), prompts.passed());
         list(globals, prompts.is_partial(), prompts.iter(), |prompt| {
             (
@@ -182,8 +163,6 @@ pub struct Call {
     /// Its arguments: a JSON object
     #[arg(default_value = "{}", value_parser = json_object)]
     arguments: serde_json::Map<String, Value>,
-    #[command(flatten)]
-    config: WithConfig,
 }
 
 fn json_object(text: &str) -> Result<serde_json::Map<String, Value>, String> {
@@ -193,9 +172,9 @@ fn json_object(text: &str) -> Result<serde_json::Map<String, Value>, String> {
 impl Call {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
         let arguments = Some(self.arguments.clone());
-        let result = self
-            .config
-            .run(async |client| client.call_tool(&self.name, arguments).await)?;
+        let result = with_client(globals, async |client| {
+            client.call_tool(&self.name, arguments).await
+        })?;
         let failed = result.is_error == Some(true);
         if globals.json {
             print(&result)?;
@@ -218,10 +197,7 @@ impl Call {
 }
 
 #[derive(Args)]
-pub struct Doctor {
-    #[command(flatten)]
-    config: WithConfig,
-}
+pub struct Doctor {}
 
 /// What was looked at, and what came of it.
 #[derive(Serialize)]
@@ -233,8 +209,8 @@ struct Finding {
 
 impl Doctor {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
-        let config = self.config.load()?;
-        let findings = run(self.look(&config))?;
+        let config = load(globals)?;
+        let findings = run(look(globals.config()?, &config))?;
         let mut out = Output::new();
         for finding in &findings {
             if globals.json {
@@ -251,41 +227,41 @@ impl Doctor {
         let all_work = findings.iter().all(|finding| finding.works);
         Ok(if all_work { Answer::Yes } else { Answer::No })
     }
+}
 
-    async fn look(&self, config: &Config) -> Result<Vec<Finding>, Failure> {
-        let mut findings = vec![Finding {
-            what: "configuration".to_owned(),
-            works: true,
-            says: shown(&self.config.config),
-        }];
-        findings.push(match &config.l1 {
-            Some(l1) => works("L1", format!("up to {} bytes", l1.size)),
-            None => works("L1", "switched off".to_owned()),
-        });
-        findings.push(shared(config));
-        // Without shared memory: whether that works has been said.
-        let mut alone = config.clone();
-        alone.l2 = None;
-        let client = HybridClient::from_config(&alone).map_err(failed)?;
-        if config.transports.is_empty() {
-            findings.push(works("L3", "no transport is configured".to_owned()));
-        }
-        for (kind, probe) in client.probe().await {
-            findings.push(match probe {
-                Ok(took) => works(
-                    kind.name(),
-                    format!("connected and answered within {took:.1?}"),
-                ),
-                Err(error) => Finding {
-                    what: kind.name().to_owned(),
-                    works: false,
-                    says: error,
-                },
-            });
-        }
-        client.close().await;
-        Ok(findings)
+async fn look(file: &Path, config: &Config) -> Result<Vec<Finding>, Failure> {
+    let mut findings = vec![Finding {
+        what: "configuration".to_owned(),
+        works: true,
+        says: shown(file),
+    }];
+    findings.push(match &config.l1 {
+        Some(l1) => works("L1", format!("up to {} bytes", l1.size)),
+        None => works("L1", "switched off".to_owned()),
+    });
+    findings.push(shared(config));
+    // Without shared memory: whether that works has been said.
+    let mut alone = config.clone();
+    alone.l2 = None;
+    let client = HybridClient::from_config(&alone).map_err(failed)?;
+    if config.transports.is_empty() {
+        findings.push(works("L3", "no transport is configured".to_owned()));
     }
+    for (kind, probe) in client.probe().await {
+        findings.push(match probe {
+            Ok(took) => works(
+                kind.name(),
+                format!("connected and answered within {took:.1?}"),
+            ),
+            Err(error) => Finding {
+                what: kind.name().to_owned(),
+                works: false,
+                says: error,
+            },
+        });
+    }
+    client.close().await;
+    Ok(findings)
 }
 
 fn works(what: &str, says: String) -> Finding {
@@ -301,9 +277,7 @@ fn shared(config: &Config) -> Finding {
     let Some(l2) = &config.l2 else {
         return works("L2", "switched off".to_owned());
     };
-    let found = erlmcp_shm_reader::Reader::options()
-        .watcher(false)
-        .open(&l2.path);
+    let found = l2.options().watcher(false).open(&l2.path);
     let found = found.and_then(|reader| Ok((reader.stats()?, reader.liveness())));
     let path = shown(&l2.path);
     let (alive, says) = match found {

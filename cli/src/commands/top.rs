@@ -64,13 +64,13 @@ impl Top {
         };
         let store = globals.watched()?;
         if self.once || globals.json {
-            let sampler = Sampler::new(store, order, once::KEYS, self.interval);
+            let sampler = Sampler::new(store, &[order], once::KEYS, self.interval);
             return once::run(self, globals, sampler);
         }
         if !stdout().is_terminal() {
             return Err(Failure::Client("stdout is no terminal: add --once".into()));
         }
-        let sampler = Sampler::new(store, order, KEYS, self.interval);
+        let sampler = Sampler::new(store, &[order], KEYS, self.interval);
         let app = App::new(&globals.path, order, no_color());
         match self.live(sampler, app) {
             Ok(None) => Ok(Answer::Yes),

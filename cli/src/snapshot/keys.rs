@@ -3,7 +3,6 @@
 use erlmcp_shm_reader::{Entry, Kind, View};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::time::{Duration, Instant};
 
 /// What keys are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -45,37 +44,63 @@ pub struct Keys {
     pub of: u64,
     /// So many more could not be read.
     pub unreadable: u64,
-    /// What the walk over all of them took.
-    pub took: Duration,
 }
 
-/// Walks over all entries and keeps the first `limit` in order; `rate` says how often one changes.
+/// Walks over all entries once and keeps, for each of the orders, the first `limit` in it; `rate` says how often an
+/// entry changes.
 pub fn walk(
     view: &View,
-    order: Order,
+    orders: &[Order],
     limit: usize,
     mut rate: impl FnMut(&Entry<'_>) -> f64,
-) -> Keys {
-    let began = Instant::now();
-    let mut keys = Keys::default();
-    // The last of those kept is on top, to be replaced by one that comes before it.
-    let mut kept: BinaryHeap<Reverse<Ranked>> = BinaryHeap::with_capacity(limit + 1);
+) -> Vec<Keys> {
+    let (mut of, mut unreadable) = (0, 0);
+    let mut kept: Vec<Kept> = orders
+        .iter()
+        .map(|order| Kept::new(*order, limit))
+        .collect();
     for entry in view.try_iter() {
         let Ok(entry) = entry else {
-            keys.unreadable += 1;
+            unreadable += 1;
             continue;
         };
-        keys.of += 1;
-        let bytes = (entry.data().len() + entry.metadata().len()) as u64;
+        of += 1;
         let rate = rate(&entry);
-        let rank = order.rank(bytes, entry.version(), rate);
-        let first = (rank, Reverse((entry.kind(), entry.key())));
-        if kept.len() == limit
-            && kept
-                .peek()
-                .is_none_or(|Reverse(last)| first <= last.place())
+        kept.iter_mut().for_each(|kept| kept.meet(&entry, rate));
+    }
+    let keys = kept.into_iter().map(|kept| Keys {
+        rows: kept.into_rows(),
+        of,
+        unreadable,
+    });
+    keys.collect()
+}
+
+/// The first entries in an order, of those met so far.
+struct Kept {
+    order: Order,
+    limit: usize,
+    /// The last of them is on top, to be replaced by one that comes before it.
+    first: BinaryHeap<Reverse<Ranked>>,
+}
+
+impl Kept {
+    fn new(order: Order, limit: usize) -> Self {
+        Self {
+            order,
+            limit,
+            first: BinaryHeap::with_capacity(limit + 1),
+        }
+    }
+
+    fn meet(&mut self, entry: &Entry<'_>, rate: f64) {
+        let bytes = (entry.data().len() + entry.metadata().len()) as u64;
+        let rank = self.order.rank(bytes, entry.version(), rate);
+        let place = (rank, Reverse((entry.kind(), entry.key())));
+        let last = self.first.peek();
+        if self.first.len() == self.limit && last.is_none_or(|Reverse(last)| place <= last.place())
         {
-            continue;
+            return;
         }
         let row = Row {
             kind: entry.kind(),
@@ -85,15 +110,16 @@ pub fn walk(
             expired: entry.is_expired(),
             rate,
         };
-        kept.push(Reverse(Ranked { rank, row }));
-        if kept.len() > limit {
-            kept.pop();
+        self.first.push(Reverse(Ranked { rank, row }));
+        if self.first.len() > self.limit {
+            self.first.pop();
         }
     }
-    let kept = kept.into_sorted_vec().into_iter();
-    keys.rows = kept.map(|Reverse(ranked)| ranked.row).collect();
-    keys.took = began.elapsed();
-    keys
+
+    fn into_rows(self) -> Vec<Row> {
+        let ranked = self.first.into_sorted_vec().into_iter();
+        ranked.map(|Reverse(ranked)| ranked.row).collect()
+    }
 }
 
 impl Order {

@@ -35,8 +35,8 @@ struct Seen {
 }
 
 impl Survey {
-    /// The first `limit` keys in order, after a walk over all.
-    pub fn keys(&mut self, view: &View, order: Order, limit: usize, now: Instant) -> Keys {
+    /// The first `limit` keys in each of the orders, after a walk over all.
+    pub fn keys(&mut self, view: &View, orders: &[Order], limit: usize, now: Instant) -> Vec<Keys> {
         if self.store_id != view.store_id() {
             self.forget();
             self.store_id = view.store_id();
@@ -47,16 +47,15 @@ impl Survey {
         // What a fresh average lacks because it was zero before anybody looked.
         let watched = now - *self.began.get_or_insert(now);
         let warm = 1.0 - decay(watched);
-        let mut keys = walk(view, order, limit, |entry| {
+        let keys = walk(view, orders, limit, |entry| {
             let rate = self.follow(view, entry, same_generation, now);
             if warm > 0.0 { rate / warm } else { 0.0 }
         });
-        if keys.unreadable == 0 {
+        if keys.iter().all(|keys| keys.unreadable == 0) {
             let walk = self.walks;
             self.seen.retain(|_, seen| seen.walk == walk);
         }
         self.last = Some(now);
-        keys.took = now.elapsed();
         keys
     }
 

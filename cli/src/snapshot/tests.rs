@@ -37,7 +37,7 @@ fn put(writer: &Writer, key: &str, data: &[u8]) {
 
 fn sampler(path: &Path, order: Order) -> Sampler {
     let store = Watched::new(path, Reader::options()).unwrap();
-    Sampler::new(store, order, 100, Duration::ZERO)
+    Sampler::new(store, &[order], 100, Duration::ZERO)
 }
 
 fn keys(snapshot: &Snapshot) -> Vec<String> {
@@ -61,7 +61,7 @@ fn the_first_in_order_are_those_that_sorting_all_gives() {
     writer.put(Kind::Prompt, b"key 1", b"x", b"{}").unwrap();
     let view = Reader::open(&path).unwrap().view().unwrap();
     let rate = |entry: &erlmcp_shm_reader::Entry<'_>| (entry.version() % 11) as f64 / 4.0;
-    let all = walk(&view, BY_SIZE, 1000, rate);
+    let all = walk(&view, &[BY_SIZE], 1000, rate).remove(0);
     assert_eq!((all.of, all.rows.len(), all.unreadable), (401, 401, 0));
     for by in [By::Size, By::Age, By::Updates] {
         for reversed in [false, true] {
@@ -76,7 +76,8 @@ fn the_first_in_order_are_those_that_sorting_all_gives() {
                 place.then((a.kind, &a.key).cmp(&(b.kind, &b.key)))
             });
             for limit in [1, 2, 50, 400, 401, 402] {
-                let found = walk(&view, Order { by, reversed }, limit, rate);
+                let orders = [BY_SIZE, Order { by, reversed }];
+                let found = walk(&view, &orders, limit, rate).remove(1);
                 let versions =
                     |rows: &[Row]| rows.iter().map(|row| row.version).collect::<Vec<_>>();
                 let expected = &expected[..limit.min(401)];
@@ -133,7 +134,7 @@ fn updates_are_counted_and_not_guessed() {
     many("never", 1);
     for pread in [false, true] {
         let store = Watched::new(&path, Reader::options().pread(pread)).unwrap();
-        let mut sampler = Sampler::new(store, BY_UPDATES, 100, Duration::ZERO);
+        let mut sampler = Sampler::new(store, &[BY_UPDATES], 100, Duration::ZERO);
         let first = sampler.sample();
         assert!(first.keys.rows.iter().all(|row| row.rate == 0.0));
         for compact in [false, true] {
@@ -172,6 +173,32 @@ fn what_does_not_change_is_walked_once() {
     assert!(!Arc::ptr_eq(&first.keys, &sampler.sample().keys));
 }
 
+/// However many ask, and for whatever order, that is one walk.
+#[test]
+fn all_orders_are_walked_at_once() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    put(&writer, "a", b"1");
+    put(&writer, "b", b"222");
+    put(&writer, "a", b"1");
+    let smallest = Order {
+        reversed: true,
+        ..BY_SIZE
+    };
+    let orders = [BY_SIZE, smallest];
+    let store = Watched::new(&path, Reader::options()).unwrap();
+    let mut sampler = Sampler::new(store, &orders, 100, Duration::ZERO);
+    let first = [0, 1].map(|order| sampler.sample_by(order));
+    for _ in 0..3 {
+        for order in [0, 1] {
+            let again = sampler.sample_by(order);
+            assert!(Arc::ptr_eq(&first[order].keys, &again.keys));
+        }
+    }
+    assert_eq!(keys(&first[0]), ["b", "a"]);
+    assert_eq!(keys(&first[1]), ["a", "b"]);
+}
+
 #[test]
 fn a_walk_is_followed_by_a_pause() {
     let at = Instant::now();
@@ -187,6 +214,7 @@ fn a_walk_is_followed_by_a_pause() {
         version: 7,
         store_id: [1; 16],
         again: at + SECOND,
+        found: vec![],
     };
     assert!(!walk.is_over(&counters(8), at));
     assert!(walk.is_over(&counters(8), at + SECOND));

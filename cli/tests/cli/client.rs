@@ -200,6 +200,42 @@ fn the_doctor_says_what_works_and_what_does_not() {
 }
 
 #[test]
+fn the_configuration_is_named_before_the_subcommand_or_behind() {
+    let setup = Setup::new("");
+    let config = setup.store.beside("config.toml");
+    let config = config.to_str().unwrap();
+    for args in [
+        ["--config", config, "doctor"],
+        ["doctor", "--config", config],
+    ] {
+        setup.writer.heartbeat().unwrap();
+        let ran = setup.store.run(args);
+        assert!(text(&ran).contains(config), "{ran:?}");
+    }
+    setup.store.run(["doctor"]).refused_with(2, "--config");
+}
+
+#[test]
+fn the_configuration_or_an_option_says_whose_store_is_believed() {
+    let setup = Setup::new("");
+    if std::os::unix::fs::chown(setup.store.path(), Some(12345), None).is_err() {
+        println!("SKIPPED: only root can give a file away");
+        return;
+    }
+    let ran = setup.run(&["doctor"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(setup.run(&["doctor", "--trust-owner", "12345"]).code, 0);
+    let put = setup.writer.put(Kind::Resource, b"file:///x", b"x", b"{}");
+    put.unwrap();
+    let path = setup.store.beside("config.toml");
+    let mut config = std::fs::read_to_string(&path).unwrap();
+    config.push_str("shared_memory.trust_owner = 12345\n");
+    std::fs::write(path, config).unwrap();
+    assert_eq!(setup.run(&["doctor"]).code, 0);
+    assert_eq!(text(&setup.run(&["read", "file:///x"])), "x");
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_with_its_line() {
     let setup = Setup::new("websocket.compresion = true\n");
     let ran = setup.run(&["doctor"]);

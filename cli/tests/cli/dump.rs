@@ -224,7 +224,7 @@ fn what_is_damaged_is_named_by_its_line_and_nothing_is_loaded() {
         assert!(ran.stderr.contains("nothing was loaded"), "{ran:?}");
         assert!(!fresh.path().exists());
     };
-    let cases: [Damage; 14] = [
+    let cases: [Damage; 15] = [
         (r#""data":"1"}"#, r#""data":"1""#, 2, "EOF while parsing"),
         (
             r#""data":"1"}"#,
@@ -256,6 +256,12 @@ fn what_is_damaged_is_named_by_its_line_and_nothing_is_loaded() {
             "resource first is on line 2 already",
         ),
         (r#""version":3"#, r#""version":-3"#, 4, "column "),
+        (
+            r#""version":3"#,
+            r#""version":9000000000000000000"#,
+            4,
+            "a version beyond",
+        ),
         (
             r#"{"erlmcp_shm_dump":1,"#,
             r#"{"erlmcp_shm_dump":2,"#,

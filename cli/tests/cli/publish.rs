@@ -2,7 +2,7 @@
 
 use crate::store::{Ran, Store};
 use erlmcp_shm_reader::Reader;
-use erlmcp_shm_writer::Kind;
+use erlmcp_shm_writer::{Attributes, Kind, Scope};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -120,6 +120,34 @@ fn the_prefix_is_the_folder_unless_another_is_asked_for() {
     let dir = folder.dir().canonicalize().unwrap();
     let keys: Vec<_> = folder.published().into_keys().collect();
     assert_eq!(keys, [format!("file://{}/a%20b", dir.display())]);
+}
+
+/// The same bytes, but not for everybody or not for ever: that is not how a file is published.
+#[test]
+fn what_is_private_or_expires_is_published_anew() {
+    let folder = Folder::new();
+    folder.file("private", "1");
+    folder.file("expired", "1");
+    let writer = folder.store.writer();
+    let private = Attributes {
+        scope: Scope::Private,
+        ..Attributes::default()
+    };
+    let expired = Attributes {
+        expires_at: 1,
+        ..Attributes::default()
+    };
+    for (name, attributes) in [("private", private), ("expired", expired)] {
+        let (key, metadata) = (format!("x:{name}"), format!("{{\"name\":\"{name}\"}}"));
+        let (key, metadata) = (key.as_bytes(), metadata.as_bytes());
+        let put = writer.put_with(Kind::Resource, key, b"1", metadata, attributes);
+        put.unwrap();
+    }
+    writer.close();
+    let ran = folder.publish(&["--json"]);
+    assert_eq!(counts(&ran.json()[0]), [2, 0, 0, 0, 0]);
+    let ran = folder.publish(&["--json"]);
+    assert_eq!(counts(&ran.json()[0]), [0, 2, 0, 0, 0]);
 }
 
 #[test]

@@ -60,7 +60,9 @@ impl Store {
 
 pub fn command<A: AsRef<OsStr>>(path: &Path, args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_erlmcp-shm"));
-    command.env_remove("ERLMCP_SHM_PATH");
+    command
+        .env_remove("ERLMCP_SHM_PATH")
+        .env_remove("ERLMCP_SHM_CONFIG");
     command.arg("--path").arg(path).args(args);
     command
 }

@@ -50,6 +50,7 @@ pub const KEYS: &[Key] = &[
     key("mcp.erlmcp.shared_memory.enabled", "true", "Whether to read what an Erlang node publishes in shared memory."),
     key("mcp.erlmcp.shared_memory.path", r#""/dev/shm/erlmcp_export.bin""#, "The file it publishes in."),
     key("mcp.erlmcp.shared_memory.refresh_interval", r#""100ms""#, "How often to look whether another file has taken its place."),
+    key("mcp.erlmcp.shared_memory.trust_owner", "", "The id of another user whose file is believed, too."),
     key("mcp.circuit_breaker.enabled", "true", "Whether a transport that fails again and again is left alone for a while."),
     key("mcp.circuit_breaker.failure_threshold", "5", "After how many failures in a row."),
     key("mcp.circuit_breaker.success_threshold", "2", "After how many successes it is trusted again."),

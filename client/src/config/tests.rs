@@ -75,6 +75,7 @@ fn an_empty_file_has_every_default() {
         l2: Some(L2Config {
             path: "/dev/shm/erlmcp_export.bin".into(),
             refresh_interval: ms(100),
+            trust_owner: None,
             ttl: ms(10_000),
         }),
         partition: String::new(),
@@ -99,7 +100,7 @@ fn every_key_can_be_set() {
         http = { url = "https://example.com/mcp", priority = 2, token = "h" }
         sse = { url = "http://example.com/sse", priority = 3, token = "s" }
         stdio = { command = "server", args = ["-x", ""], priority = 0, token = "c" }
-        shared_memory = { enabled = true, path = "store", refresh_interval = "1ms" }
+        shared_memory = { enabled = true, path = "store", refresh_interval = "1ms", trust_owner = 0 }
         [mcp.circuit_breaker]
         enabled = false
         failure_threshold = 1
@@ -151,6 +152,7 @@ fn every_key_can_be_set() {
     let l2 = L2Config {
         path: "store".into(),
         refresh_interval: ms(1),
+        trust_owner: Some(0),
         ttl: ms(0),
     };
     assert_eq!(config.l2, Some(l2));

@@ -98,6 +98,13 @@ pub(super) fn threshold(value: &DeValue<'_>) -> Answer<u32> {
     }
 }
 
+pub(super) fn user(value: &DeValue<'_>) -> Answer<u32> {
+    match integer(value).map(u32::try_from) {
+        Some(Ok(uid)) => Ok(uid),
+        _ => expected("the id of a user, an integer"),
+    }
+}
+
 fn integer(value: &DeValue<'_>) -> Option<u64> {
     let digits = |n: &DeInteger<'_>| u64::from_str_radix(n.as_str(), n.radix()).ok();
     value.as_integer().and_then(digits)

@@ -198,29 +198,27 @@ impl Inner {
     fn keep(&self, what: &What, object: &Arc<Object>, ttl_ms: Option<u64>, asking: &Asking) {
         let said = ttl_ms.map_or(Duration::MAX, Duration::from_millis);
         let ttl = said.min(self.options.l1_ttl);
-        if ttl.is_zero() || self.epoch() != asking.epoch || self.options.l1_bytes == 0 {
+        if ttl.is_zero() || self.options.l1_bytes == 0 {
             return;
         }
+        // Asked under the locks that invalidations take: each either is seen here or finds what was put in.
+        let still = || self.epoch() == asking.epoch;
         match what {
             What::Resource(key) | What::Prompt(key) => {
                 let Some(kind) = what.kind() else { return };
-                let cache = &self.near.cache;
                 let origin = Origin {
                     seen: asking.seen,
                     ttl,
                     weight: weight(object),
                     over: asking.over,
                 };
-                cache.insert_upstream(kind, key, Arc::clone(object), origin);
-                // An invalidation that came in between found nothing to remove.
-                if self.epoch() != asking.epoch {
-                    cache.remove(kind, key);
-                }
+                let object = Arc::clone(object);
+                let cache = &self.near.cache;
+                cache.insert_upstream_if(kind, key, object, origin, still);
             }
             list => {
                 let mut lists = self.lists.lock();
-                // Under the lock, so that an invalidation either is seen here or finds the list.
-                if self.epoch() == asking.epoch {
+                if still() {
                     let (object, until) = (Arc::clone(object), Instant::now() + ttl);
                     lists.insert(list.clone(), Listed { object, until });
                 }

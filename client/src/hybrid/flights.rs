@@ -49,7 +49,7 @@ impl Flights {
         let landing = Landing {
             flights: self,
             flight,
-            fetching: fetching.clone(),
+            fetching: Some(fetching.clone()),
         };
         let fetched = fetching.await;
         drop(landing);
@@ -61,19 +61,27 @@ impl Flights {
 struct Landing<'a> {
     flights: &'a Flights,
     flight: Flight,
-    fetching: Fetching,
+    /// `None` in the drop alone.
+    fetching: Option<Fetching>,
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock();
-        let landed = self.fetching.peek().is_some();
-        // Ours and the listed one; what the caller awaited is dropped before us.
-        let alone = self.fetching.strong_count().is_some_and(|count| count <= 2);
-        if (landed || alone)
-            && let Some(listed) = flights.get(&self.flight)
-            && listed.ptr_eq(&self.fetching)
-        {
+        let Some(ours) = self.fetching.take() else {
+            return;
+        };
+        let Some(listed) = flights.get(&self.flight) else {
+            return;
+        };
+        if !listed.ptr_eq(&ours) {
+            return;
+        }
+        let landed = ours.peek().is_some();
+        // Let go of under the lock, so that of two waiters that go at once one finds that it was the last. (What they
+        // awaited was dropped before.)
+        drop(ours);
+        if landed || listed.strong_count().is_some_and(|count| count <= 1) {
             flights.remove(&self.flight);
         }
     }
@@ -129,6 +137,40 @@ mod tests {
             assert!(futures_util::poll!(&mut other).is_pending());
             assert_eq!(flights.0.lock().len(), 1);
         }
+        assert!(flights.0.lock().is_empty());
+    }
+
+    /// Pair by pair in two threads, each pair at the same moment as nearly as can be.
+    #[test]
+    fn those_who_go_at_once_leave_nothing() {
+        const PAIRS: u64 = 20_000;
+        let flights = Arc::new(Flights::default());
+        let waiter = |epoch| {
+            let never = || -> BoxFuture<'static, Fetched> { Box::pin(std::future::pending()) };
+            let mut waiter = Box::pin(flights.join((What::Tools, epoch), never));
+            assert!(waiter.as_mut().now_or_never().is_none());
+            waiter
+        };
+        let pairs = (0..PAIRS).map(|epoch| (waiter(epoch), waiter(epoch)));
+        let (ones, others): (Vec<_>, Vec<_>) = pairs.unzip();
+        let come = &AtomicU32::new(0);
+        std::thread::scope(|threads| {
+            for waiters in [ones, others] {
+                threads.spawn(move || {
+                    for (n, waiter) in waiters.into_iter().enumerate() {
+                        come.fetch_add(1, Ordering::SeqCst);
+                        let mut spins = 0;
+                        while come.load(Ordering::SeqCst) < 2 * (n as u32 + 1) {
+                            spins += 1;
+                            if spins % 1_000 == 0 {
+                                std::thread::yield_now();
+                            }
+                        }
+                        drop(waiter);
+                    }
+                });
+            }
+        });
         assert!(flights.0.lock().is_empty());
     }
 }

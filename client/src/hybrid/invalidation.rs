@@ -9,12 +9,18 @@ use std::sync::atomic::Ordering;
 
 impl Inner {
     pub(super) fn epoch(&self) -> u64 {
-        // Acquire, pairs with the Release below: who sees an invalidation sees what it removed gone.
+        // Acquire, pairs with the Release below: an answer that was asked for in this epoch is asked for after what
+        // began it.
         self.epoch.load(Ordering::Acquire)
     }
 
-    pub(super) fn heard(&self, notice: Notice) {
+    /// Before anything is removed: what was asked for until now is not kept any more.
+    fn begin_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn heard(&self, notice: Notice) {
+        self.begin_epoch();
         let cache = &self.near.cache;
         match &notice {
             Notice::ResourceUpdated(uri) => cache.remove(Kind::Resource, uri),
@@ -33,8 +39,6 @@ impl Inner {
                 cache.expire_upstream();
             }
         }
-        // Again, for what was under way and put in between.
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         let _ = self.changes.send(Change::Server(notice));
     }
 
@@ -49,10 +53,11 @@ impl Inner {
             return;
         }
         self.holds.add(patterns, over, self.options.l2_ttl);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.begin_epoch();
+        // They say of things what the call may have changed, and which there are.
+        self.lists.lock().clear();
         let matches = |key: &str| patterns.iter().any(|pattern| pattern.matches(key));
         let unwanted = |key: &[u8]| std::str::from_utf8(key).is_ok_and(matches);
         self.near.cache.remove_where(|_, key| unwanted(key));
-        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 }

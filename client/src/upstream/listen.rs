@@ -24,16 +24,22 @@ pub(super) async fn listen(
     hear: Hear,
 ) {
     let mut asked = BTreeSet::new();
+    let mut told = false;
     loop {
         let wanted = subscriptions.borrow_and_update().clone();
         if stateless {
-            let stream = stream(&peer, &wanted, &hear);
             tokio::select! {
-                () = stream => {
+                () = stream(&peer, &wanted, &hear, &mut told) => {
                     // A server without subscriptions, or one that ended the stream: not at once again.
                     tokio::time::sleep(AGAIN).await;
                 }
-                changed = subscriptions.changed() => if changed.is_err() { return },
+                changed = subscriptions.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Between this stream and the next one nobody listens.
+                    told = true;
+                }
             }
         } else {
             for uri in wanted.difference(&asked) {
@@ -57,7 +63,8 @@ pub(super) async fn listen(
     }
 }
 
-async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear) {
+/// One stream. `told`: whether there was one before that told of changes, so that some may have been missed since.
+async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear, told: &mut bool) {
     let filter = SubscriptionFilter::builder()
         .tools_list_changed()
         .prompts_list_changed()
@@ -70,7 +77,10 @@ async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear)
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "no stream of changes"),
     };
-    let (opened, mut told) = (Instant::now(), false);
+    if std::mem::take(told) {
+        hear(Notice::Gap);
+    }
+    let opened = Instant::now();
     while let Ok(Some(notification)) = stream.next().await {
         let notice = match notification {
             ServerNotification::ResourceUpdatedNotification(updated) => {
@@ -81,12 +91,13 @@ async fn stream(peer: &Peer<RoleClient>, wanted: &BTreeSet<String>, hear: &Hear)
             ServerNotification::PromptListChangedNotification(_) => Notice::PromptsChanged,
             _ => continue,
         };
-        told = true;
+        *told = true;
         hear(notice);
     }
     // One that ends at once, each time, is of a server that tells nobody: nothing is missed by that, and what it says
     // of how long its answers hold is all there is.
-    if told || opened.elapsed() >= AGAIN {
+    *told |= opened.elapsed() >= AGAIN;
+    if *told {
         hear(Notice::Gap);
     }
 }

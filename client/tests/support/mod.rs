@@ -31,6 +31,8 @@ pub struct World {
     pub cancelled: AtomicU64,
     /// Wakes the streams of changes.
     pub updated: Notify,
+    /// Ends the streams of changes.
+    pub ended: Notify,
 }
 
 impl World {
@@ -190,6 +192,7 @@ impl ServerHandler for Server {
         loop {
             tokio::select! {
                 () = context.cancelled() => return Ok(()),
+                () = self.world.ended.notified() => return Ok(()),
                 () = self.world.updated.notified() => {
                     for uri in context.accepted().resource_subscriptions.iter().flatten() {
                         let _ = context.sink().notify_resource_updated(uri.clone()).await;

@@ -3,7 +3,7 @@
 
 use super::key::{Asked, Key};
 use super::node::{Node, Origin};
-use super::queues::{Place, Standing};
+use super::queues::{Place, Queues, Standing};
 use super::{Cache, Cached, OVERHEAD, Tier, Upstream};
 use erlmcp_shm_layout::Kind;
 use std::sync::Arc;
@@ -39,6 +39,20 @@ impl<T: Send + Sync + 'static> Cache<T> {
         value: Arc<T>,
         upstream: Upstream,
     ) {
+        self.insert_upstream_if(kind, key, value, upstream, || true);
+    }
+
+    /// The same, unless `still` says no. It is asked when nothing can be removed or expired until the value is in:
+    /// who notes an invalidation first and removes then leaves no value behind that is older. (It must not use the
+    /// cache.)
+    pub fn insert_upstream_if(
+        &self,
+        kind: Kind,
+        key: impl AsRef<[u8]>,
+        value: Arc<T>,
+        upstream: Upstream,
+        still: impl FnOnce() -> bool,
+    ) {
         let Some(until) = Instant::now().checked_add(upstream.ttl) else {
             return;
         };
@@ -50,12 +64,20 @@ impl<T: Send + Sync + 'static> Cache<T> {
             over: upstream.over,
         };
         let asked = Asked::new(self.seed, kind, key.as_ref());
-        self.insert(asked, Node::new(value, 0, origin, upstream.weight));
+        let node = Node::new(value, 0, origin, upstream.weight);
+        self.insert_if(asked, node, still);
     }
 
-    pub(super) fn insert(&self, asked: Asked<'_>, mut node: Node<T>) {
+    pub(super) fn insert(&self, asked: Asked<'_>, node: Node<T>) {
+        self.insert_if(asked, node, || true);
+    }
+
+    fn insert_if(&self, asked: Asked<'_>, mut node: Node<T>, still: impl FnOnce() -> bool) {
         node.weight = node.weight.saturating_add(asked.key.len() + OVERHEAD);
         let mut queues = self.queues.lock();
+        if !still() {
+            return;
+        }
         let table = self.table.pin();
         if let Some(old) = table.remove(&asked) {
             queues.left(old.weight, |place| self.standing(place, 0));
@@ -100,14 +122,18 @@ impl<T: Send + Sync + 'static> Cache<T> {
     /// Forgets a value.
     pub fn remove(&self, kind: Kind, key: impl AsRef<[u8]>) {
         let asked = Asked::new(self.seed, kind, key.as_ref());
-        let mut queues = self.queues.lock();
+        self.remove_from(&mut self.queues.lock(), asked);
+    }
+
+    fn remove_from(&self, queues: &mut Queues, asked: Asked<'_>) {
         if let Some(old) = self.table.pin().remove(&asked) {
             queues.left(old.weight, |place| self.standing(place, 0));
         }
     }
 
-    /// Forgets the values for whose keys `unwanted` says so.
+    /// Forgets the values for whose keys `unwanted` says so. (It must not use the cache.)
     pub fn remove_where(&self, unwanted: impl Fn(Kind, &[u8]) -> bool) {
+        let mut queues = self.queues.lock();
         let table = self.table.pin();
         let keys: Vec<Key> = table
             .keys()
@@ -115,12 +141,13 @@ impl<T: Send + Sync + 'static> Cache<T> {
             .cloned()
             .collect();
         for key in keys {
-            self.remove(key.kind, &key.key);
+            self.remove_from(&mut queues, Asked::new(self.seed, key.kind, &key.key));
         }
     }
 
     /// Has every value that came from upstream expire now. [`stale`](Self::stale) still finds them.
     pub fn expire_upstream(&self) {
+        let _queues = self.queues.lock();
         for node in self.table.pin().values() {
             if let Origin::Upstream { expired, .. } = &node.origin {
                 // Relaxed: see where it is loaded.

@@ -42,7 +42,9 @@ pub struct Site {
 
 impl Site {
     pub fn new(store: Watched, interval: Duration, hosts: Vec<String>) -> Self {
-        let sampler = Sampler::new(store.clone(), ORDERS[0].1, KEYS, interval);
+        // All orders at once, so that it costs no walk of its own to ask for another one.
+        let orders = ORDERS.map(|(_, order)| order);
+        let sampler = Sampler::new(store.clone(), &orders, KEYS, interval);
         Self {
             store,
             sampler: Mutex::new(sampler),
@@ -120,20 +122,16 @@ impl Site {
     }
 
     fn page(&self, query: &str) -> Response<Full<Bytes>> {
-        let sort = query.strip_prefix("sort=");
-        let known = ORDERS.iter().find(|(name, _)| Some(*name) == sort);
-        let (sort, order) = *known.unwrap_or(&ORDERS[0]);
-        let snapshot = {
-            let mut sampler = self.sampler();
-            sampler.set_order(order);
-            sampler.sample()
-        };
+        let wanted = query.strip_prefix("sort=");
+        let known = ORDERS.iter().position(|(name, _)| Some(*name) == wanted);
+        let order = known.unwrap_or(0);
+        let snapshot = self.sampler().sample_by(order);
         let status = match &snapshot.store {
             Ok(_) => StatusCode::OK,
             Err(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let names = ORDERS.map(|(name, _)| name);
-        let page = page::page(self.store.path(), &snapshot, sort, &names);
+        let page = page::page(self.store.path(), &snapshot, names[order], &names);
         of_type(status, "text/html; charset=utf-8", page)
     }
 }

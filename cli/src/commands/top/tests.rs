@@ -40,7 +40,7 @@ fn snapshot(entries: usize) -> Snapshot {
 
 fn sample(path: &Path) -> Snapshot {
     let store = Watched::new(path, Reader::options()).unwrap();
-    Sampler::new(store, BY_SIZE, 1000, Duration::from_secs(1)).sample()
+    Sampler::new(store, &[BY_SIZE], 1000, Duration::from_secs(1)).sample()
 }
 
 fn app(snapshot: Option<Snapshot>, no_color: bool) -> App {
