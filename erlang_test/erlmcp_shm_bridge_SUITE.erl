@@ -28,6 +28,7 @@ all() ->
         through_the_registry,
         all_of_the_registry,
         bridge_killed,
+        bridge_crashes,
         bridge_restarted,
         detached,
         module_loaded_anew,
@@ -53,6 +54,8 @@ end_per_testcase(_Case, _Config) ->
     _ = logger:remove_handler(?MODULE),
     _ = erlmcp_shm_handler:set(undefined),
     catch gen_server:stop(?B),
+    %% What one that was killed would have gone on with.
+    ok = ?B:forget(),
     ?S:unload_registry(),
     erlmcp_shm_test:stop().
 
@@ -359,7 +362,16 @@ all_of_the_registry(_Config) ->
     ok = ?S:register_server(<<"b">>, B),
     %% By hand, beside those.
     ok = ?B:attach(#{server => C, name => c}),
-    erlmcp_shm_test:eventually(fun() -> published() =:= (nothing())#{tool := [<<"a">>, <<"b">>, <<"c">>]} end).
+    erlmcp_shm_test:eventually(fun() -> published() =:= (nothing())#{tool := [<<"a">>, <<"b">>, <<"c">>]} end),
+    %% One that is detached stays so, though the registry lists it as before: what came after it is found.
+    ok = ?B:detach(<<"b">>),
+    ok = ?S:unregister_server(a),
+    ok = ?S:register_server(<<"d">>, A),
+    erlmcp_shm_test:eventually(fun() -> is_map_key(<<"d">>, ?B:info()) end),
+    ?assertNot(is_map_key(<<"b">>, ?B:info())),
+    ok = ?B:attach(#{server => <<"b">>}),
+    ok = ?B:sync(<<"b">>),
+    ?assertEqual((nothing())#{tool := [<<"a">>, <<"b">>, <<"c">>]}, published()).
 
 %% The server does not notice, and at its next message nothing of the bridge is left in it.
 bridge_killed(_Config) ->
@@ -381,6 +393,31 @@ bridge_killed(_Config) ->
     erlmcp_shm_test:eventually(fun() -> not is_process_alive(Worker) end),
     ?assertEqual({error, not_started}, ?B:sync(it)),
     ?assertEqual({error, not_started}, ?B:info()).
+
+%% The next one goes on with what was attached and detached by hand; after an orderly end, configuration alone counts.
+bridge_crashes(_Config) ->
+    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, #{enabled => false}),
+    Named = ?S:start(bridged_server, classic),
+    Spec = ?B:child_spec(#{servers => [#{server => bridged_server}], reconcile_interval => ?NEVER}),
+    {ok, Bridge} = supervisor:start_child(Sup, Spec),
+    Server = ?S:start(newest),
+    ok = ?B:attach(#{server => Server, name => it, prefix => "it_"}),
+    ok = ?B:detach(bridged_server),
+    kill(Bridge),
+    Attached = fun() ->
+        case ?B:info() of
+            #{<<"it">> := #{state := attached}} = Servers -> maps:keys(Servers) =:= [<<"it">>];
+            _ -> false
+        end
+    end,
+    erlmcp_shm_test:eventually(Attached),
+    ok = ?S:add_tool(Server, <<"t">>, undefined),
+    erlmcp_shm_test:eventually(fun() -> published() =:= (nothing())#{tool := [<<"it_t">>]} end),
+    ok = supervisor:terminate_child(Sup, ?B),
+    {ok, _} = supervisor:restart_child(Sup, ?B),
+    ?assertEqual([<<"bridged_server">>], maps:keys(?B:info())),
+    ok = gen_server:stop(Sup),
+    ok = ?S:stop(Named).
 
 %% The entries stay, are known again, and those that are gone meanwhile go; after an orderly end as well as after a kill, and
 %% after another start of the whole store.
