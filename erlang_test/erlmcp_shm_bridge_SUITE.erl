@@ -37,6 +37,7 @@ all() ->
         exporter_restarts,
         store_changed_by_others,
         state_that_nobody_knows,
+        odd_entries,
         tap_removed_by_others,
         cost,
         configuration,
@@ -565,6 +566,26 @@ state_that_nobody_knows(_Config) ->
     ?assertEqual((nothing())#{tool := [<<"t">>]}, published()),
     _ = sys:replace_state(Server, fun(_) -> State end),
     ok = ?B:sync(it).
+
+%% Entries that are no such thing in MCP are refused, and the rest is published.
+odd_entries(_Config) ->
+    Server = attached(classic),
+    Bridge = whereis(?B),
+    ok = ?S:add_tool(Server, <<"t">>, undefined),
+    Odd = [
+        {4, <<"mem:r">>, {{mcp_resource, <<"mem:r">>, <<"r">>, undefined, undefined, #{a => [b | c]}}, <<"static">>}},
+        {6, <<"u">>, {{mcp_tool, <<"u">>, undefined, #{type => [a | b]}}, fun(_) -> <<>> end, undefined}},
+        {7, <<"p">>, {{mcp_prompt, <<"p">>, undefined, #{who => true}}, fun(_) -> <<>> end}}
+    ],
+    _ = [sys:replace_state(Server, fun(S) -> setelement(At, S, (element(At, S))#{Key => Value}) end) || {At, Key, Value} <- Odd],
+    ?assertMatch(
+        {error, {refused, [
+            {prompt, <<"p">>, {not_exported, _}}, {resource, <<"mem:r">>, {not_exported, _}}, {tool, <<"u">>, {not_exported, _}}
+        ]}},
+        ?B:sync(it)
+    ),
+    ?assertEqual((nothing())#{tool := [<<"t">>]}, published()),
+    ?assertEqual(Bridge, whereis(?B)).
 
 %% `sys:no_debug/1' takes it out as well: what it would have told is found by looking, and then it is there again.
 tap_removed_by_others(_Config) ->
