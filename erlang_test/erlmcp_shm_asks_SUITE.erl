@@ -17,6 +17,7 @@ all() ->
         legacy_round,
         legacy_refused,
         legacy_cancelled,
+        legacy_again,
         nothing_to_ask,
         over_http
     ].
@@ -168,6 +169,17 @@ legacy_cancelled(_Config) ->
         Late when element(1, Late) =:= erlmcp_shm_reply -> error(Late)
     after 100 -> ok
     end.
+
+%% Nothing is asked: the handler is called again with its state, and not at once.
+legacy_again(_Config) ->
+    Handler = fun
+        (_, #{state := again}) -> {ok, <<"now">>};
+        (_, #{state := undefined}) -> {ask, #{}, again}
+    end,
+    Start = erlang:monotonic_time(millisecond),
+    {[{reply, 1, 200, Json}], _} = events(legacy(?CAN, Handler), request(1, <<"tools/call">>, #{<<"name">> => <<"x">>})),
+    ?assertMatch(#{<<"result">> := #{<<"content">> := [#{<<"text">> := <<"now">>}]}}, term(Json)),
+    ?assert(erlang:monotonic_time(millisecond) - Start >= 1000).
 
 %% A handler's mistake ends its call and nothing else.
 nothing_to_ask(_Config) ->

@@ -28,6 +28,7 @@ all() ->
         through_the_registry,
         all_of_the_registry,
         bridge_killed,
+        bridge_crashes,
         bridge_restarted,
         detached,
         module_loaded_anew,
@@ -36,6 +37,7 @@ all() ->
         exporter_restarts,
         store_changed_by_others,
         state_that_nobody_knows,
+        odd_entries,
         tap_removed_by_others,
         cost,
         configuration,
@@ -53,6 +55,8 @@ end_per_testcase(_Case, _Config) ->
     _ = logger:remove_handler(?MODULE),
     _ = erlmcp_shm_handler:set(undefined),
     catch gen_server:stop(?B),
+    %% What one that was killed would have gone on with.
+    ok = ?B:forget(),
     ?S:unload_registry(),
     erlmcp_shm_test:stop().
 
@@ -359,7 +363,16 @@ all_of_the_registry(_Config) ->
     ok = ?S:register_server(<<"b">>, B),
     %% By hand, beside those.
     ok = ?B:attach(#{server => C, name => c}),
-    erlmcp_shm_test:eventually(fun() -> published() =:= (nothing())#{tool := [<<"a">>, <<"b">>, <<"c">>]} end).
+    erlmcp_shm_test:eventually(fun() -> published() =:= (nothing())#{tool := [<<"a">>, <<"b">>, <<"c">>]} end),
+    %% One that is detached stays so, though the registry lists it as before: what came after it is found.
+    ok = ?B:detach(<<"b">>),
+    ok = ?S:unregister_server(a),
+    ok = ?S:register_server(<<"d">>, A),
+    erlmcp_shm_test:eventually(fun() -> is_map_key(<<"d">>, ?B:info()) end),
+    ?assertNot(is_map_key(<<"b">>, ?B:info())),
+    ok = ?B:attach(#{server => <<"b">>}),
+    ok = ?B:sync(<<"b">>),
+    ?assertEqual((nothing())#{tool := [<<"a">>, <<"b">>, <<"c">>]}, published()).
 
 %% The server does not notice, and at its next message nothing of the bridge is left in it.
 bridge_killed(_Config) ->
@@ -381,6 +394,31 @@ bridge_killed(_Config) ->
     erlmcp_shm_test:eventually(fun() -> not is_process_alive(Worker) end),
     ?assertEqual({error, not_started}, ?B:sync(it)),
     ?assertEqual({error, not_started}, ?B:info()).
+
+%% The next one goes on with what was attached and detached by hand; after an orderly end, configuration alone counts.
+bridge_crashes(_Config) ->
+    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, #{enabled => false}),
+    Named = ?S:start(bridged_server, classic),
+    Spec = ?B:child_spec(#{servers => [#{server => bridged_server}], reconcile_interval => ?NEVER}),
+    {ok, Bridge} = supervisor:start_child(Sup, Spec),
+    Server = ?S:start(newest),
+    ok = ?B:attach(#{server => Server, name => it, prefix => "it_"}),
+    ok = ?B:detach(bridged_server),
+    kill(Bridge),
+    Attached = fun() ->
+        case ?B:info() of
+            #{<<"it">> := #{state := attached}} = Servers -> maps:keys(Servers) =:= [<<"it">>];
+            _ -> false
+        end
+    end,
+    erlmcp_shm_test:eventually(Attached),
+    ok = ?S:add_tool(Server, <<"t">>, undefined),
+    erlmcp_shm_test:eventually(fun() -> published() =:= (nothing())#{tool := [<<"it_t">>]} end),
+    ok = supervisor:terminate_child(Sup, ?B),
+    {ok, _} = supervisor:restart_child(Sup, ?B),
+    ?assertEqual([<<"bridged_server">>], maps:keys(?B:info())),
+    ok = gen_server:stop(Sup),
+    ok = ?S:stop(Named).
 
 %% The entries stay, are known again, and those that are gone meanwhile go; after an orderly end as well as after a kill, and
 %% after another start of the whole store.
@@ -528,6 +566,26 @@ state_that_nobody_knows(_Config) ->
     ?assertEqual((nothing())#{tool := [<<"t">>]}, published()),
     _ = sys:replace_state(Server, fun(_) -> State end),
     ok = ?B:sync(it).
+
+%% Entries that are no such thing in MCP are refused, and the rest is published.
+odd_entries(_Config) ->
+    Server = attached(classic),
+    Bridge = whereis(?B),
+    ok = ?S:add_tool(Server, <<"t">>, undefined),
+    Odd = [
+        {4, <<"mem:r">>, {{mcp_resource, <<"mem:r">>, <<"r">>, undefined, undefined, #{a => [b | c]}}, <<"static">>}},
+        {6, <<"u">>, {{mcp_tool, <<"u">>, undefined, #{type => [a | b]}}, fun(_) -> <<>> end, undefined}},
+        {7, <<"p">>, {{mcp_prompt, <<"p">>, undefined, #{who => true}}, fun(_) -> <<>> end}}
+    ],
+    _ = [sys:replace_state(Server, fun(S) -> setelement(At, S, (element(At, S))#{Key => Value}) end) || {At, Key, Value} <- Odd],
+    ?assertMatch(
+        {error, {refused, [
+            {prompt, <<"p">>, {not_exported, _}}, {resource, <<"mem:r">>, {not_exported, _}}, {tool, <<"u">>, {not_exported, _}}
+        ]}},
+        ?B:sync(it)
+    ),
+    ?assertEqual((nothing())#{tool := [<<"t">>]}, published()),
+    ?assertEqual(Bridge, whereis(?B)).
 
 %% `sys:no_debug/1' takes it out as well: what it would have told is found by looking, and then it is there again.
 tap_removed_by_others(_Config) ->

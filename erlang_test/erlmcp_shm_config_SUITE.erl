@@ -23,7 +23,8 @@ all() ->
         switched_off,
         start_refused,
         set_at_run_time,
-        from_the_command_line
+        from_the_command_line,
+        command_line_that_fails
     ].
 
 init_per_testcase(Case, Config) ->
@@ -254,6 +255,28 @@ from_the_command_line(Config) ->
         erlmcp_shm_test:eventually(fun() -> is_map(call(Peer, erlmcp_shm_exporter, info, [])) end),
         publishes(Peer, Path)
     end).
+
+%% A node that has nothing to do is not left running: whoever started it is told.
+command_line_that_fails(Config) ->
+    Path = erlmcp_shm_test:path(Config),
+    _ = erlmcp_shm_test:start(#{path => Path, size => 1 bsl 20}),
+    Erl = os:find_executable("erl"),
+    Args = fun(SharedMemory) ->
+        ["-noinput", "-pa", filename:dirname(code:which(erlmcp_shm))] ++
+            args(Config, [{erlmcp_shm, [{claude_flow, #{shared_memory => SharedMemory}}]}]) ++ ["-s", "erlmcp_shm"]
+    end,
+    [
+        begin
+            {Status, Said} = erlmcp_shm_test:run(Erl, Args(SharedMemory), [stderr_to_stdout]),
+            ?assertMatch({1, {match, _}}, {Status, re:run(Said, Reason)}, Said)
+        end
+     || {SharedMemory, Reason} <- [{#{size => "10MB"}, "bad_config"}, {shared_memory(Path), "locked"}]
+    ],
+    %% Who can look at what it gets does so, in the same process as well.
+    Look = "{error, _} = erlmcp_shm:start(), io:put_chars(\"looked\"), halt(7).",
+    {7, Looked} = erlmcp_shm_test:run(Erl, lists:droplast(lists:droplast(Args(shared_memory(Path)))) ++ ["-eval", Look]),
+    ?assertMatch({match, _}, re:run(Looked, "looked")),
+    erlmcp_shm_test:stop().
 
 %%%
 

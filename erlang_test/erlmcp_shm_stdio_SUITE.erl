@@ -9,6 +9,7 @@ all() ->
     [
         a_node,
         a_node_without_configuration,
+        a_node_beside_another,
         device,
         batches,
         slow_client,
@@ -58,12 +59,27 @@ a_node_without_configuration(_Config) ->
     say(Port, [modern(1, <<"resources/list">>, #{}), $\n, "nonsense"]),
     {[#{<<"id">> := 1, <<"result">> := #{<<"resources">> := []}}, #{<<"error">> := #{<<"code">> := -32700}}], 0} = rest(Port).
 
+%% Of one file there is one writer: the second node says so on standard error, and nothing on standard output.
+a_node_beside_another(Config) ->
+    Path = erlmcp_shm_test:path(Config),
+    _ = erlmcp_shm_test:start(#{path => Path, size => 1 bsl 20}),
+    File = Path ++ ".config",
+    ok = file:write_file(File, io_lib:format("~tp.~n", [[{erlmcp_shm, [{claude_flow, #{shared_memory => #{path => Path}}}]}]])),
+    Port = node_port(["-config", filename:rootname(File)], Path ++ ".log"),
+    say(Port, modern(1, <<"server/discover">>, #{})),
+    ?assertEqual({[], 1}, rest(Port)),
+    {ok, Log} = file:read_file(Path ++ ".log"),
+    ?assertMatch({match, _}, re:run(Log, "failed_to_create_shm,\\s*locked")).
+
 %% The node's stdin is closed when the shell has copied what we say. A line that is no JSON object ends this test.
 node_port(Args) ->
+    node_port(Args, "/dev/stderr").
+
+node_port(Args, Log) ->
     Erl = os:find_executable("erl"),
     Ebin = filename:dirname(code:which(erlmcp_shm)),
     %% `cat' ends on a line of its own, so that the node sees the end of its input while we still read its output.
-    Script = "while IFS= read -r line; do [ \"$line\" = '*end*' ] && break; printf '%s\\n' \"$line\"; done | \"$0\" \"$@\"",
+    Script = "while IFS= read -r line; do [ \"$line\" = '*end*' ] && break; printf '%s\\n' \"$line\"; done | \"$0\" \"$@\" 2>>'" ++ Log ++ "'",
     open_port({spawn_executable, "/bin/sh"}, [
         {args, ["-c", Script, Erl, "-noshell", "-pa", Ebin | Args] ++ ["-s", "erlmcp_shm", "stdio"]},
         {line, 1 bsl 20},

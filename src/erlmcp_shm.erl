@@ -6,10 +6,23 @@
 
 -export([start/0, stop/0, stdio/0]).
 
-%% @doc Starts the application and what it needs.
+%% @doc Starts the application and what it needs. For `-s erlmcp_shm' there is nobody to deal with an error: it is logged, and
+%% the node ends with the exit code 1.
 -spec start() -> {ok, [atom()]} | {error, term()}.
 start() ->
-    application:ensure_all_started(?MODULE).
+    case {application:ensure_all_started(?MODULE), is_called_by_init()} of
+        {{error, Reason}, true} ->
+            ?LOG_ERROR(#{what => start, reason => Reason}),
+            give_up();
+        {Result, _} ->
+            Result
+    end.
+
+%% An escript, or an -eval, runs in the same process, but can look at what it gets.
+is_called_by_init() ->
+    {current_stacktrace, Stack} = process_info(self(), current_stacktrace),
+    [Caller | _] = lists:dropwhile(fun({Module, _, _, _}) -> Module =:= ?MODULE orelse Module =:= erlang end, Stack),
+    element(1, Caller) =:= init.
 
 %% @doc Stops the application. Whatever writer this node held is closed and its lock released;
 %% the file stays, for readers and for the next start.
@@ -28,7 +41,7 @@ stdio() ->
 -spec serve() -> no_return().
 serve() ->
     _ = process_flag(trap_exit, true),
-    case start() of
+    case application:ensure_all_started(?MODULE) of
         {ok, _} -> serve(erlmcp_shm_transport_stdio:start_link(configured(), self()));
         {error, _} = Error -> serve(Error)
     end.
@@ -43,6 +56,10 @@ serve({ok, Transport}) ->
     halt(0);
 serve({error, Reason}) ->
     ?LOG_ERROR(#{what => stdio, reason => Reason}),
+    give_up().
+
+-spec give_up() -> no_return().
+give_up() ->
     _ = logger_std_h:filesync(default),
     halt(1).
 

@@ -22,4 +22,5 @@ stop(_State) ->
     catch
         exit:_ -> ok
     end,
+    ok = erlmcp_shm_bridge:forget(),
     erlmcp_shm_writer:release().

@@ -24,12 +24,13 @@
 %% With `on_down => keep' its entries remain; with `withdraw' they are withdrawn. When a process bears its name again,
 %% it is attached to, and what it does not have is withdrawn after a `reconcile_interval': it may be adding still what
 %% its predecessor had. The end of the bridge leaves the entries; its next start knows them again. After {@link
-%% detach/1} they are withdrawn.
+%% detach/1} they are withdrawn, and it is left alone until it is attached again.
 -module(erlmcp_shm_bridge).
 
 -behaviour(gen_server).
 
 -export([start_link/1, child_spec/1, attach/1, detach/1, sync/1, info/0]).
+-export([forget/0]).
 
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -60,7 +61,8 @@
 }.
 
 -type refused() :: [{resource | tool | prompt, Key :: binary(), Reason :: term()}].
-%% `{taken, Server | exporter}', `{not_evaluated, Reason}', or what the exporter says.
+%% `{taken, Server | exporter}', `{not_evaluated, Reason}', `{not_exported, Reason}' for what is no such thing in MCP, or
+%% what the exporter says.
 
 -record(state, {
     options :: erlmcp_shm_bridge_config:bridge(),
@@ -70,6 +72,8 @@
     asking = none :: pid() | none
 }).
 
+%% What was said of servers by attach/1 and detach/1, by name. It outlives a bridge that crashes, and no other.
+-define(CHOSEN, {?MODULE, chosen}).
 -define(ASK_MS, 1000).
 -define(SYNC_MS, 60000).
 
@@ -89,8 +93,9 @@ start_link(Options) ->
 child_spec(Options) ->
     #{id => ?MODULE, start => {?MODULE, start_link, [Options]}}.
 
-%% @doc From now on, and whenever it is there, the server is published. (Until the bridge ends: what should survive that
-%% belongs into its configuration.) A name that has lost its process can be given another.
+%% @doc From now on, and whenever it is there, the server is published. (Until the bridge is stopped, while one that crashes
+%% goes on with it: what should be so after the next start belongs into its configuration.) A name that has lost its
+%% process can be given another.
 -spec attach(server_options()) -> ok | {error, {already_attached, Name :: binary()} | term()}.
 attach(Options) ->
     call({attach, Options}, infinity).
@@ -120,6 +125,13 @@ sync(Name) ->
 info() ->
     call(info, infinity).
 
+%% @private
+%% For the end of the application, whose bridge may have been killed.
+-spec forget() -> ok.
+forget() ->
+    _ = persistent_term:erase(?CHOSEN),
+    ok.
+
 name(Name) when is_atom(Name) -> atom_to_binary(Name);
 name(Name) -> Name.
 
@@ -139,9 +151,19 @@ init(#{servers := Servers} = Options) ->
     _ = process_flag(trap_exit, true),
     State = #state{options = Options, table = erlmcp_shm_tap:table()},
     case Servers of
-        all -> {ok, ask(State)};
-        _ -> {ok, lists:foldl(fun add/2, State, Servers)}
+        all -> {ok, ask(start([], State))};
+        _ -> {ok, start(Servers, State)}
     end.
+
+start(Configured, State) ->
+    Named = maps:from_list([{Name, Server} || #{name := Name} = Server <- Configured]),
+    lists:foldl(fun add/2, State, [Server || #{} = Server <- maps:values(maps:merge(Named, chosen()))]).
+
+chosen() ->
+    persistent_term:get(?CHOSEN, #{}).
+
+choose(Name, Choice) ->
+    persistent_term:put(?CHOSEN, (chosen())#{Name => Choice}).
 
 add(#{name := Name} = Server, #state{servers = Servers, table = Table} = State) ->
     State#state{servers = Servers#{Name => erlmcp_shm_bridged:new(Server, Table)}}.
@@ -156,12 +178,12 @@ handle_call({attach, Server}, _From, #state{options = Options, servers = Servers
                     case erlmcp_shm_bridged:is_down(Bridged) of
                         true ->
                             _ = erlmcp_shm_bridged:stop(keep, Bridged),
-                            {reply, ok, add(Checked, State)};
+                            {reply, ok, attached(Checked, State)};
                         false ->
                             {reply, {error, {already_attached, Name}}, State}
                     end;
                 _ ->
-                    {reply, ok, add(Checked, State)}
+                    {reply, ok, attached(Checked, State)}
             end;
         {error, _} = Error ->
             {reply, Error, State}
@@ -170,6 +192,7 @@ handle_call({detach, Name}, From, #state{servers = Servers} = State) ->
     case maps:take(Name, Servers) of
         {Bridged, Left} ->
             Removed = erlmcp_shm_bridged:stop(withdraw, Bridged),
+            ok = choose(Name, detached),
             _ = spawn(fun() -> gen_server:reply(From, Removed()) end),
             {noreply, State#state{servers = Left}};
         error ->
@@ -217,7 +240,8 @@ handle_info(_Message, State) ->
 
 %% @private
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{servers = Servers}) ->
+terminate(Reason, #state{servers = Servers}) ->
+    _ = [forget() || Reason =:= normal orelse Reason =:= shutdown orelse is_tuple(Reason) andalso element(1, Reason) =:= shutdown],
     Removing = [spawn_monitor(erlmcp_shm_bridged:stop(keep, Bridged)) || Bridged <- maps:values(Servers)],
     _ = [
         receive
@@ -228,6 +252,10 @@ terminate(_Reason, #state{servers = Servers}) ->
     ok.
 
 %%% Servers
+
+attached(#{name := Name} = Server, State) ->
+    ok = choose(Name, Server),
+    add(Server, State).
 
 one(Name, Fun, #state{servers = Servers} = State) ->
     case Servers of
@@ -253,6 +281,11 @@ ask(State) ->
 
 found(Id, #state{options = Options, servers = Servers} = State) ->
     case erlmcp_shm_bridge_config:server(#{server => Id}, Options) of
-        {ok, #{name := Name} = Server} when not is_map_key(Name, Servers) -> add(Server, State);
-        _ -> State
+        {ok, #{name := Name} = Server} when not is_map_key(Name, Servers) ->
+            case chosen() of
+                #{Name := detached} -> State;
+                _ -> add(Server, State)
+            end;
+        _ ->
+            State
     end.

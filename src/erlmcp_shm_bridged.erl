@@ -3,13 +3,12 @@
 %% bridge's process only.
 %%
 %% Nothing here waits for the server or for its functions. A *worker* finds the server, taps it and looks at all of it;
-%% *evaluators* call the functions of resources, each for a while at most.
+%% *evaluators* call the functions of resources (see erlmcp_shm_evaluators).
 -module(erlmcp_shm_bridged).
 
 -include_lib("kernel/include/logger.hrl").
 
 -export([new/2, stop/2, due/2, worked/3, tapped/3, ended/3, down/3, late/3, sync/2, info/1, is_down/1]).
--export([evaluator/2]).
 
 -export_type([bridged/0]).
 
@@ -36,8 +35,7 @@
     known = #{} :: erlmcp_shm_erlmcp:listing(),
     published = #{} :: #{erlmcp_shm_bridge_store:place() => []},
     troubles = #{} :: #{erlmcp_shm_erlmcp:item() => term()},
-    queue = [] :: [erlmcp_shm_erlmcp:item()],
-    running = #{} :: #{pid() => {erlmcp_shm_erlmcp:item(), erlmcp_shm_erlmcp:entry(), Timer :: reference()}},
+    evaluators = erlmcp_shm_evaluators:new() :: erlmcp_shm_evaluators:evaluators(),
     waiting = [] :: [gen_server:from()]
 }).
 
@@ -45,7 +43,6 @@
 
 -define(LOOK_AGAIN_MS, 1000).
 -define(SOON_MS, 50).
--define(EVALUATORS, 8).
 %% Looking takes the server a hundredth of its time at most.
 -define(REST, 100).
 
@@ -59,8 +56,8 @@ new(Options, Table) ->
 %% @doc Lets go of the server; nothing is told by it any more, and nothing is left in it once this and `Removed' have
 %% returned. `withdraw' is for a server that is no longer looked after.
 -spec stop(keep | withdraw, bridged()) -> Removed :: fun(() -> ok).
-stop(What, #bridged{table = Table, tap = Tap, worker = Worker, running = Running, pid = Pid} = B) ->
-    _ = [exit(Process, kill) || Process <- [Worker | maps:keys(Running)], is_pid(Process)],
+stop(What, #bridged{table = Table, tap = Tap, pid = Pid} = B) ->
+    ok = kill(B),
     ok = erlmcp_shm_tap:close(Table, Tap),
     _ = [withdraw_all(B) || What =:= withdraw],
     _ = answer({error, not_attached}, B),
@@ -74,10 +71,9 @@ stop(What, #bridged{table = Table, tap = Tap, worker = Worker, running = Running
 %% @doc The server's process ended.
 -spec down(reference(), term(), bridged()) -> bridged() | not_mine.
 down(Monitor, Reason, #bridged{monitor = Monitor, table = Table, tap = Tap, options = Options} = B) ->
-    #bridged{worker = Worker, running = Running} = B,
     #{name := Name, on_down := OnDown} = Options,
     ?LOG_NOTICE(#{what => bridge, server => Name, ended => Reason}),
-    _ = [exit(Process, kill) || Process <- [Worker | maps:keys(Running)], is_pid(Process)],
+    ok = kill(B),
     %% The next process has a tap of its own: what is heard late of this one says nothing about that.
     ok = erlmcp_shm_tap:close(Table, Tap),
     {NextId, NextTap} = erlmcp_shm_tap:open(Table),
@@ -90,8 +86,7 @@ down(Monitor, Reason, #bridged{monitor = Monitor, table = Table, tap = Tap, opti
         worker = none,
         known = #{},
         troubles = #{},
-        queue = [],
-        running = #{}
+        evaluators = erlmcp_shm_evaluators:new()
     },
     case OnDown of
         keep -> later(?SOON_MS, Down);
@@ -99,6 +94,10 @@ down(Monitor, Reason, #bridged{monitor = Monitor, table = Table, tap = Tap, opti
     end;
 down(_, _, _) ->
     not_mine.
+
+kill(#bridged{worker = Worker, evaluators = Evaluators}) ->
+    _ = [exit(Worker, kill) || is_pid(Worker)],
+    erlmcp_shm_evaluators:kill(Evaluators).
 
 -spec is_down(bridged()) -> boolean().
 is_down(#bridged{state = State}) ->
@@ -118,8 +117,11 @@ info(#bridged{options = #{server := Server}, state = State, pid = Pid, published
 
 %% @doc A timer of `later/2' has run out.
 -spec due(reference(), bridged()) -> bridged().
-due(Timer, #bridged{timer = Timer} = B) ->
+due(Timer, #bridged{timer = Timer, worker = none} = B) ->
     look_at_all(B#bridged{timer = none});
+%% Being looked at, it was due. Another look right after this one would follow for ever, where an interval is short.
+due(Timer, #bridged{timer = Timer} = B) ->
+    B#bridged{timer = none};
 due(_, B) ->
     B.
 
@@ -242,8 +244,8 @@ listed({Item, Entry}, #bridged{known = Known, troubles = Troubles} = B) ->
         _ -> publish(Item, Entry, B)
     end.
 
-unless_published(Item, Entry, B) ->
-    case wanted(Item, B) andalso not under_way(Item, B) andalso owner(Item, B) =/= us of
+unless_published(Item, Entry, #bridged{evaluators = Evaluators} = B) ->
+    case wanted(Item, B) andalso not erlmcp_shm_evaluators:is_under_way(Item, Evaluators) andalso owner(Item, B) =/= us of
         true -> publish(Item, Entry, B);
         false -> B
     end.
@@ -268,8 +270,12 @@ touched(Item, #bridged{touched = Touched} = B) -> B#bridged{touched = Touched#{I
 changed(Item, absent, B) -> withdraw(place(Item, B), forget(Item, B));
 changed(Item, Entry, B) -> publish(Item, Entry, B).
 
-forget(Item, #bridged{known = Known, troubles = Troubles, queue = Queue} = B) ->
-    B#bridged{known = maps:remove(Item, Known), troubles = maps:remove(Item, Troubles), queue = lists:delete(Item, Queue)}.
+forget(Item, #bridged{known = Known, troubles = Troubles, evaluators = Evaluators} = B) ->
+    B#bridged{
+        known = maps:remove(Item, Known),
+        troubles = maps:remove(Item, Troubles),
+        evaluators = erlmcp_shm_evaluators:forget(Item, Evaluators)
+    }.
 
 %%% Publishing
 
@@ -294,7 +300,7 @@ admitted({Kind, _} = Item, Entry, B) ->
         Whose when Whose =:= nobody; Whose =:= us ->
             case Kind of
                 resource -> evaluate(Item, B);
-                _ -> put_it(Item, erlmcp_shm_erlmcp:export(Kind, Entry), B)
+                _ -> put_it(Item, exported(Kind, Entry), B)
             end;
         {error, Reason} ->
             trouble(Item, Reason, B);
@@ -302,7 +308,17 @@ admitted({Kind, _} = Item, Entry, B) ->
             trouble(Item, {taken, Whose}, B)
     end.
 
-put_it(Item, {Data, Metadata}, #bridged{options = #{name := Name}, published = Published, troubles = Troubles} = B) ->
+%% What a server holds may be anything, whatever erlmcp says of it.
+exported(Kind, Entry) ->
+    try
+        {ok, erlmcp_shm_erlmcp:export(Kind, Entry)}
+    catch
+        error:Reason -> {error, {not_exported, Reason}}
+    end.
+
+put_it(Item, {error, Reason}, B) ->
+    not_published(Item, Reason, B);
+put_it(Item, {ok, {Data, Metadata}}, #bridged{options = #{name := Name}, published = Published, troubles = Troubles} = B) ->
     Place = place(Item, B),
     case erlmcp_shm_bridge_store:put(Name, Place, Data, Metadata) of
         ok -> B#bridged{published = Published#{Place => []}, troubles = maps:remove(Item, Troubles)};
@@ -352,89 +368,60 @@ soon(#bridged{timer = Timer} = B) ->
 
 %%% Evaluators
 
-evaluate(Item, #bridged{queue = Queue} = B) ->
-    next(B#bridged{queue = [Item | lists:delete(Item, Queue)]}).
+evaluate(Item, #bridged{evaluators = Evaluators} = B) ->
+    next(B#bridged{evaluators = erlmcp_shm_evaluators:add(Item, Evaluators)}).
 
-under_way(Item, #bridged{queue = Queue, running = Running}) ->
-    lists:member(Item, Queue) orelse lists:any(fun({Other, _, _}) -> Other =:= Item end, maps:values(Running)).
-
-%% The longest waiting first; one of each at a time, so that a slow answer cannot replace a later one.
-next(#bridged{queue = Queue, running = Running, known = Known} = B) ->
-    Busy = [Item || {Item, _, _} <- maps:values(Running)],
-    case maps:size(Running) < ?EVALUATORS andalso lists:reverse(Queue -- Busy) of
-        [Item | _] ->
-            Entry = maps:get(Item, Known),
-            #bridged{options = #{evaluate_timeout := Ms, name := Name}} = B,
-            Pid = spawn_link(?MODULE, evaluator, [Item, Entry]),
-            Timer = erlang:start_timer(Ms, self(), {late, Name, Pid}),
-            next(B#bridged{queue = lists:delete(Item, Queue), running = Running#{Pid => {Item, Entry, Timer}}});
-        _ ->
-            B
-    end.
-
-%% @private
-%% Its answer is the reason of its end, so that there is one way to hear of either.
--spec evaluator(erlmcp_shm_erlmcp:item(), erlmcp_shm_erlmcp:entry()) -> no_return().
-evaluator({resource, Uri}, Entry) ->
-    Content =
-        try
-            erlmcp_shm_erlmcp:content(Entry, Uri)
-        catch
-            Class:Reason -> {error, {Class, Reason}}
-        end,
-    exit({evaluated, Content}).
+next(#bridged{known = Known, evaluators = Evaluators, options = #{evaluate_timeout := Ms, name := Name}} = B) ->
+    TimeUp = fun(Pid) -> {late, Name, Pid} end,
+    B#bridged{evaluators = erlmcp_shm_evaluators:start(Known, {Ms, TimeUp}, Evaluators)}.
 
 %% @doc One has had its time.
 -spec late(reference(), pid(), bridged()) -> bridged().
-late(Timer, Pid, #bridged{running = Running} = B) ->
-    case Running of
-        #{Pid := {_, _, Timer}} -> exit(Pid, kill);
-        _ -> true
-    end,
+late(Timer, Pid, #bridged{evaluators = Evaluators} = B) ->
+    ok = erlmcp_shm_evaluators:late(Timer, Pid, Evaluators),
     B.
 
 %% @doc A linked process ended.
 -spec ended(pid(), term(), bridged()) -> bridged() | not_mine.
 ended(Worker, Reason, #bridged{worker = Worker} = B) ->
     worked(Worker, {error, Reason}, B);
-ended(Pid, Reason, #bridged{running = Running} = B) ->
-    case maps:take(Pid, Running) of
-        {{Item, Entry, Timer}, Left} ->
-            Cancelled = erlang:cancel_timer(Timer),
-            settled(next(outcome(Item, Entry, Reason, Cancelled, B#bridged{running = Left})));
-        error ->
-            not_mine
+ended(Pid, Reason, #bridged{evaluators = Evaluators} = B) ->
+    case erlmcp_shm_evaluators:ended({Pid, Reason}, Evaluators) of
+        {Item, Entry, Outcome, Left} -> settled(next(outcome(Item, Entry, Outcome, B#bridged{evaluators = Left})));
+        error -> not_mine
     end.
 
 %% Of a resource that is gone meanwhile, or that will be evaluated anew, it is nothing to anybody.
-outcome(Item, Entry, Reason, Timer, #bridged{known = Known, queue = Queue} = B) ->
-    case is_map_key(Item, Known) andalso not lists:member(Item, Queue) of
-        true -> outcome(Item, Entry, Reason, Timer, owner(Item, B), B);
+outcome(Item, Entry, Outcome, #bridged{known = Known, evaluators = Evaluators} = B) ->
+    case is_map_key(Item, Known) andalso not erlmcp_shm_evaluators:is_waiting(Item, Evaluators) of
+        true -> evaluated(Item, Entry, Outcome, B);
         false -> B
     end.
 
-outcome(Item, Entry, {evaluated, {ok, Data, Type}}, _, Whose, B) when Whose =:= nobody; Whose =:= us ->
-    {_, Metadata} = erlmcp_shm_erlmcp:export(resource, Entry),
-    put_it(Item, {Data, maps:merge(Metadata, erlmcp_shm_erlmcp:content_type(Type))}, B);
-outcome(Item, _, {evaluated, {ok, _, _}}, _, {error, Reason}, B) ->
-    trouble(Item, Reason, B);
-outcome(Item, _, {evaluated, {ok, _, _}}, _, Whose, B) ->
-    trouble(Item, {taken, Whose}, B);
-outcome(Item, _, {evaluated, {error, Reason}}, _, _, B) ->
-    not_published(Item, {not_evaluated, Reason}, B);
-outcome(Item, _, killed, false, _, B) ->
-    not_published(Item, {not_evaluated, timeout}, B);
-outcome(Item, _, Reason, _, _, B) ->
+evaluated(Item, Entry, {ok, Data, Type}, B) ->
+    case owner(Item, B) of
+        Whose when Whose =:= nobody; Whose =:= us ->
+            case exported(resource, Entry) of
+                {ok, {_, Metadata}} ->
+                    put_it(Item, {ok, {Data, maps:merge(Metadata, erlmcp_shm_erlmcp:content_type(Type))}}, B);
+                {error, _} = Error ->
+                    put_it(Item, Error, B)
+            end;
+        {error, Reason} ->
+            trouble(Item, Reason, B);
+        Whose ->
+            trouble(Item, {taken, Whose}, B)
+    end;
+evaluated(Item, _, {error, Reason}, B) ->
     not_published(Item, {not_evaluated, Reason}, B).
 
 %%% Who waits
 
-settled(#bridged{worker = none, again = false, queue = [], running = Running, troubles = Troubles} = B) when
-    map_size(Running) =:= 0
-->
-    case maps:size(Troubles) of
-        0 -> answer(ok, B);
-        _ -> answer({error, {refused, maps:get(refused, info(B))}}, B)
+settled(#bridged{worker = none, again = false, waiting = [_ | _], evaluators = Evaluators, troubles = Troubles} = B) ->
+    case {erlmcp_shm_evaluators:is_idle(Evaluators), maps:size(Troubles)} of
+        {false, _} -> B;
+        {true, 0} -> answer(ok, B);
+        {true, _} -> answer({error, {refused, maps:get(refused, info(B))}}, B)
     end;
 settled(B) ->
     B.

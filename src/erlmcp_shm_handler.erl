@@ -79,6 +79,7 @@ get() ->
 
 %% How long a client may take to answer what it is asked: there may be a person to it.
 -define(ANSWER_MS, 600000).
+-define(AGAIN_MS, 1000).
 
 %% @private
 %% The caller gets `{erlmcp_shm_reply, Call, reply() | {exit, Reason} | timeout}', and before that any number of
@@ -119,8 +120,7 @@ answer({Keeper, Ref}, Key, Outcome) ->
 keep(#keeper{session = Session, call = Call, given = Given} = Keeper) ->
     case work(Keeper) of
         {reply, {ask, #{} = Requests, State}} when map_get(asks, Given) ->
-            Session ! {erlmcp_shm_ask, Call, Requests},
-            case ask(maps:keys(Requests), #{}, Keeper) of
+            case asked(Requests, Keeper) of
                 {ok, Inputs} -> keep(Keeper#keeper{given = Given#{inputs := Inputs, state := State}});
                 {reply, Answer} -> Session ! {erlmcp_shm_reply, Call, Answer};
                 nobody -> ok
@@ -153,6 +153,17 @@ work(#keeper{session = Session, gone = Gone, call = {_, Ref} = Call, handler = H
     true = demonitor(Working, [flush]),
     exit(Worker, kill),
     Outcome.
+
+%% Who asks nothing wants to be called again, as a client would: after a while.
+asked(Requests, #keeper{session = Session, gone = Gone, call = {_, Ref}}) when map_size(Requests) =:= 0 ->
+    receive
+        {'DOWN', Gone, process, Session, _} -> nobody;
+        {cancel, Ref} -> nobody
+    after ?AGAIN_MS -> {ok, #{}}
+    end;
+asked(Requests, #keeper{session = Session, call = Call} = Keeper) ->
+    Session ! {erlmcp_shm_ask, Call, Requests},
+    ask(maps:keys(Requests), #{}, Keeper).
 
 ask([], Inputs, _) ->
     {ok, Inputs};
