@@ -1,10 +1,12 @@
 //! What the tests share: self-describing payloads, and this executable run again as another process.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use erlmcp_shm_reader::{Entry, Kind, Reader};
 use erlmcp_shm_writer::{Op, Options, Writer};
@@ -109,16 +111,24 @@ pub fn as_another_user(folder: &Path, test: &str, args: &Path) -> Child {
     std::fs::set_permissions(program.path(), open_to_all).unwrap();
     let copy = program.path().join("test");
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    Command::new(&copy)
+    let mut command = Command::new(&copy);
+    command
         .args(["--exact", test, "--nocapture"])
         .env("CHILD_ARGS", args)
         .current_dir("/")
         .uid(65534)
         .gid(65534)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::piped());
+    loop {
+        match command.spawn() {
+            // Another test's child was begotten while the copy was written, and has not got to its exec yet.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            child => return child.unwrap(),
+        }
+    }
 }
 
 /// A put of these bytes; without any, a delete.
