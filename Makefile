@@ -1,8 +1,9 @@
 .PHONY: build setup demo test bench bench-full soak interop dist clean
 
-# The Rust programs, in target/release, and the OTP application, in _build.
+# The Rust programs, in target/release, and the OTP application, in _build. The NIF is rebar3's to build, by a hook: built
+# here too, with other features of what it depends on, it would be built twice each time.
 build: setup
-	cargo build --release --workspace
+	cargo build --release --workspace --exclude erlmcp-shm-native
 	rebar3 compile
 
 # Installs what is missing.

@@ -60,7 +60,7 @@ step 'cargo test' cargo test --workspace --no-fail-fast
 step 'a panic at every point' cargo test -p erlmcp-shm-writer --features test-panic --test panics -- --nocapture
 step 'loom models' scripts/loom.sh
 step 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
-step 'cargo build --release' cargo build --release --workspace --lib --bins --examples
+step 'cargo build --release' cargo build --release --workspace --exclude erlmcp-shm-native --lib --bins --examples
 step 'rebar3 compile' rebar3 compile
 step 'rebar3 xref' rebar3 xref
 step 'rebar3 dialyzer' rebar3 dialyzer

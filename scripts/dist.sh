@@ -19,7 +19,8 @@ application=_build/default/lib/erlmcp_shm
 
 tree=$scratch/$name
 mkdir -p "$tree/bin" "$tree/lib/erlmcp_shm-$version"/{ebin,priv} "$tree/config"
-cp "$built/erlmcp-shm" "$tree/bin/"
+# With the names of its functions, for what a panic says, and without the rest of what a debugger reads: a fifth of it.
+strip --strip-debug -o "$tree/bin/erlmcp-shm" "$built/erlmcp-shm"
 cp "$application"/ebin/*.{app,beam} "$tree/lib/erlmcp_shm-$version/ebin/"
 cp -L "$application/priv/erlmcp_shm_nif.so" "$tree/lib/erlmcp_shm-$version/priv/"
 cp config/claude_flow.config config/config.toml "$tree/config/"

@@ -35,19 +35,30 @@ missing() {
   " | tr _ -
 }
 
-install_packages() {
-  command -v apt-get >/dev/null || die "missing, and this system has no apt-get to install it: $*"
+# apt-get with the rights to change the system, or 1.
+privileged_apt() {
   local as_root=()
   if [[ $(id -u) != 0 ]]; then
-    command -v sudo >/dev/null || die "missing: run this as root: apt-get install --no-install-recommends $*"
+    command -v sudo >/dev/null || return 1
     as_root=(sudo)
   fi
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"
+}
+
+update_lists() {
   say "fetching the package lists"
   # The list that cannot be fetched may be one of a third party, which is not needed.
-  "${apt[@]}" update || say "a package list could not be fetched; going on with those that are here"
+  privileged_apt update || say "a package list could not be fetched; going on with those that are here"
+}
+
+install_packages() {
+  command -v apt-get >/dev/null || die "missing, and this system has no apt-get to install it: $*"
+  [[ $(id -u) == 0 ]] || command -v sudo >/dev/null ||
+    die "missing: run this as root: apt-get update && apt-get install --no-install-recommends $*"
+  update_lists
   say "installing $*"
-  "${apt[@]}" install --yes --no-install-recommends "$@"
+  privileged_apt install --yes --no-install-recommends "$@" ||
+    die "could not be installed (apt-get says why above; is the network there?): $*"
 }
 
 # Erlang libraries that Debian has in no package of their own, but compiled in that of a program that uses them: they
@@ -66,8 +77,9 @@ borrow_libraries() {
     folder=$(mktemp -d)
     # shellcheck disable=SC2064 # the folder is known now
     trap "rm -rf '$folder'" EXIT
-    # apt drops its rights to download, and then may not write here.
-    if ! (cd "$folder" && apt-get -q download "$from" 2>/dev/null >&2 && dpkg -x "$from"_*.deb .); then
+    # apt drops its rights to download, and then may not write here. Without a list it knows no such package.
+    download() { (cd "$folder" && apt-get -q download "$from" 2>/dev/null >&2 && dpkg -x "$from"_*.deb .); }
+    if ! download && ! { update_lists && download; }; then
       say "$from cannot be had here; rebar3 will want Hex for: $lacking"
       return
     fi
