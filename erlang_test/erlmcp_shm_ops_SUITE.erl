@@ -215,7 +215,8 @@ query(Prometheus, Expr) ->
     Result.
 
 api(Port, Path) ->
-    {200, _, Body} = erlmcp_shm_wire:request(Port, "GET", Path, []),
+    %% It has room for 512 connections, and is asked more often than that.
+    {200, _, Body} = erlmcp_shm_wire:request(Port, "GET", Path, [{"connection", "close"}]),
     #{<<"status">> := <<"success">>, <<"data">> := Data} = erlmcp_shm_wire:term(Body),
     Data.
 
@@ -238,7 +239,7 @@ prometheus(Program, Exporters, Config) ->
         "--storage.tsdb.path=" ++ filename:join(Dir, "tsdb"),
         "--web.listen-address=" ++ Address
     ], filename:join(Dir, "prometheus.log")),
-    erlmcp_shm_test:eventually(fun() -> reachable(Port) andalso element(1, erlmcp_shm_wire:request(Port, "GET", "/-/ready", [])) =:= 200 end),
+    erlmcp_shm_test:eventually(fun() -> reachable(Port) andalso element(1, erlmcp_shm_wire:request(Port, "GET", "/-/ready", [{"connection", "close"}])) =:= 200 end),
     Port.
 
 %%% systemd
