@@ -236,7 +236,7 @@ prometheus(Program, Exporters, Config) ->
     Address = "127.0.0.1:" ++ integer_to_list(Port),
     _ = background(Program, [
         "--config.file=" ++ File,
-        "--storage.tsdb.path=" ++ filename:join(Dir, "tsdb"),
+        "--storage.tsdb.path=" ++ erlmcp_shm_test:path(Config) ++ ".tsdb",
         "--web.listen-address=" ++ Address
     ], filename:join(Dir, "prometheus.log")),
     erlmcp_shm_test:eventually(fun() -> reachable(Port) andalso element(1, erlmcp_shm_wire:request(Port, "GET", "/-/ready", [{"connection", "close"}])) =:= 200 end),
