@@ -24,8 +24,9 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Each name followed by a NUL. Where git knows no files, all of them but what is built.
-git ls-files -z --cached --others --exclude-standard >"$dir/names" 2>/dev/null || true
+# Each name followed by a NUL: what git keeps, and not whatever else lies here. Where it knows no files, all of them but
+# what is built.
+git ls-files -z --cached >"$dir/names" 2>/dev/null || true
 if [[ ! -s $dir/names ]]; then
   find . \( -path ./.git -o -path ./target -o -path ./_build -o -path ./priv \) \
     -prune -o -type f -printf '%P\0' >"$dir/names"
@@ -34,6 +35,15 @@ fi
 while IFS= read -r -d '' name; do
   if [[ -f $name && ! -L $name ]]; then printf '%s\0' "$name"; fi
 done <"$dir/names" >"$dir/files"
+
+# The store is allocated in full, and while it grows there are two of them.
+bytes=$(xargs -0 stat -c %s <"$dir/files" | awk '{ sum += $1 } END { printf "%d", sum }')
+needed=$((16 * 1024 * 1024 + 6 * bytes))
+room=$(df --output=avail --block-size=1 "$shm" | tail -n 1)
+if ((room < needed)); then
+  echo "demo: $shm has $((room >> 20)) MiB free and the store may need $((needed >> 20)): remove what is not needed there" >&2
+  exit 1
+fi
 
 erlc -Wall -Werror -o "$dir" examples/demo/node/*.erl
 

@@ -9,8 +9,9 @@ use crate::key::Key;
 use crate::output::Failure;
 use crate::snapshot::Watched;
 
-/// The options of every subcommand.
+/// The options of every subcommand, where they mean something.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Globals {
     /// The store's file
     #[arg(
@@ -22,6 +23,9 @@ pub struct Globals {
         default_value = "/dev/shm/erlmcp_export.bin"
     )]
     pub path: PathBuf,
+    /// Whether the command line says so.
+    #[arg(skip)]
+    pub path_is_said: bool,
     /// Answer in JSON: one object for an answer, or one object a line for many
     #[arg(long, global = true)]
     pub json: bool,
@@ -84,6 +88,15 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// What is said where there is none.
+    pub fn nothing(&self) -> &'static str {
+        let all = self.kind.is_none() && self.prefix.is_none() && self.escaped_prefix.is_none();
+        match all {
+            true => "the store is empty: nothing is published in it",
+            false => "no entry is of that kind and prefix",
+        }
+    }
+
     /// Whether the entry is one of them.
     pub fn accepts(&self, entry: &Entry<'_>) -> bool {
         let prefix = self.prefix.as_ref().or(self.escaped_prefix.as_ref());

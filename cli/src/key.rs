@@ -69,6 +69,11 @@ pub fn escaped(key: &[u8]) -> String {
     text
 }
 
+/// The key as text within a sentence.
+pub fn quoted(key: &[u8]) -> String {
+    format!("\"{}\"", escaped(key))
+}
+
 fn escape_bytes(bytes: &[u8], text: &mut String) {
     for byte in bytes {
         let _ = write!(text, "\\x{byte:02x}");

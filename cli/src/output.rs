@@ -3,10 +3,11 @@
 use crate::key::escaped;
 use erlmcp_shm_reader::ReadError;
 use erlmcp_shm_writer::WriteError;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt::Display;
-use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -53,11 +54,7 @@ impl Failure {
     pub fn message(&self, path: &Path) -> Option<String> {
         match self {
             Failure::Read(error) => Some(format!("{}: {}", shown(path), explained(*error))),
-            Failure::Write(WriteError::Locked) => Some(format!(
-                "{}: another writer has this store open: stop it, or give another --path",
-                shown(path)
-            )),
-            Failure::Write(error) => Some(format!("{}: {error}", shown(path))),
+            Failure::Write(error) => Some(format!("{}: {}", shown(path), refused(*error, path))),
             Failure::Client(message)
             | Failure::Absent(message)
             | Failure::Input(message)
@@ -103,11 +100,71 @@ impl From<io::Error> for Failure {
 /// The reader's message, with our options for what it says of the library's.
 pub fn explained(error: ReadError) -> String {
     match error {
-        ReadError::NotFound => "no store at the path: start its writer, or check --path".into(),
+        ReadError::NotFound => {
+            "no store at the path: start the node that publishes it, make one with \
+             `erlmcp-shm publish DIR --path FILE`, or check --path"
+                .into()
+        }
         ReadError::BadOwner => {
             "the file belongs to another user: check --path, or pass --trust-owner".into()
         }
         error => error.to_string(),
+    }
+}
+
+/// The writer's message, with what helps here.
+pub fn refused(error: WriteError, path: &Path) -> String {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let name = shown(folder);
+    match error {
+        WriteError::Locked => {
+            "another writer has this store open: stop it, or give another --path".into()
+        }
+        WriteError::NoSpace => {
+            "the store is full at its max_size: pass a larger --max-size, or take \
+             something out"
+                .into()
+        }
+        WriteError::Io(Errno::NOSPC | Errno::DQUOT) => format!(
+            "no room in {name}{}: a store's file is allocated in full, and while it grows there are two: remove what \
+             is not needed there, pass a smaller --size, or another --path",
+            free(folder)
+        ),
+        WriteError::Io(Errno::NOMEM) => {
+            "the memory limit of this group of processes (cgroup) has no room for the \
+             file: raise it, or pass a smaller --size"
+                .into()
+        }
+        WriteError::Io(Errno::FBIG) => {
+            "files of that size are not allowed: raise `ulimit -f`, or pass a smaller --size".into()
+        }
+        WriteError::Io(Errno::NOENT) => {
+            format!("there is no folder {name}: make it, or pass another --path")
+        }
+        WriteError::Io(errno @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => format!(
+            "the folder {name} or the file cannot be written: {}: pass a --path that is yours",
+            io::Error::from(errno)
+        ),
+        WriteError::BadOption("max_size") => {
+            "bad value of the option --max-size: no store can be less than its --size".into()
+        }
+        WriteError::BadOption(option) => format!("bad value of the option --{option}"),
+        error => error.to_string(),
+    }
+}
+
+/// How much of a file system is free, if it says.
+fn free(folder: &Path) -> String {
+    match rustix::fs::statvfs(folder) {
+        Ok(there) => format!(
+            " ({} free of {})",
+            scaled(there.f_bavail.saturating_mul(there.f_frsize)),
+            scaled(there.f_blocks.saturating_mul(there.f_frsize))
+        ),
+        Err(_) => String::new(),
     }
 }
 
@@ -129,9 +186,13 @@ impl Output {
         Self(BufWriter::new(io::stdout().lock()))
     }
 
-    /// Bytes as they are.
-    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+    /// Bytes as they are; and a line's end behind them on a terminal, where the prompt would stand on the same line.
+    pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)?;
+        if io::stdout().is_terminal() && !bytes.ends_with(b"\n") {
+            self.0.write_all(b"\n")?;
+        }
+        Ok(())
     }
 
     /// A line of text.

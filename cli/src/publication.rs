@@ -3,7 +3,7 @@
 //! The store itself is asked what it holds, so a file that is published as it is makes no new version, in whichever
 //! run it was published.
 
-use crate::output::{Failure, say, shown};
+use crate::output::{Failure, refused, say, shown};
 use crate::progress::{Progress, Unit};
 use crate::tree::{Listing, Stamp, Tree, Trouble};
 use crate::uri;
@@ -155,7 +155,8 @@ impl Publication {
                     Ok(false) => counts.unchanged += 1,
                     Err(Failure::Write(error)) if is_of_the_entry(error) => {
                         counts.failed += 1;
-                        self.remark(path, error.to_string());
+                        let store = self.writer.path().to_owned();
+                        self.remark(path, refused(error, &store));
                         return Ok(());
                     }
                     Err(failure) => return Err(failure),

@@ -62,7 +62,7 @@ async fn a_child_that_exits_ends_what_is_pending_and_says_how() {
         );
     }
     match &*within(end.wait()).await {
-        TransportError::Exited { status } => assert_eq!(status.code(), Some(7)),
+        TransportError::Exited { status, .. } => assert_eq!(status.code(), Some(7)),
         other => panic!("{other}"),
     }
     assert!(within(call(&client, "echo", "")).await.is_err());
@@ -89,7 +89,7 @@ async fn a_child_that_is_killed_says_by_which_signal() {
         "{result:?}"
     );
     assert!(
-        matches!(&*end.wait().await, TransportError::Exited { status } if status.signal() == Some(9))
+        matches!(&*end.wait().await, TransportError::Exited { status, .. } if status.signal() == Some(9))
     );
 }
 
@@ -168,4 +168,34 @@ async fn a_program_that_is_not_there_is_named() {
         matches!(&error, TransportError::Spawn { command, .. } if command == "no-such-program"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_quiet_child_are_in_the_error() {
+    let script = "printf 'one\\ntwo\\n\\n\\033[2Jthree\\nfour\\n' >&2; exit 3";
+    for (quiet, words) in [
+        (true, "exit status: 3: two; [2Jthree; four"),
+        (false, "exit status: 3"),
+    ] {
+        let mut child = Stdio::new("sh").args(["-c", script]);
+        child.quiet = quiet;
+        let connected = Transport::from(child).connect().await.unwrap();
+        let end = connected.end();
+        assert!(within(rmcp::serve_client((), connected)).await.is_err());
+        let error = within(end.wait()).await.to_string();
+        assert!(error.ends_with(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_child_that_says_a_lot_is_not_held_up() {
+    let mut child = Stdio::new("sh").args(["-c", "head -c 1000000 /dev/zero >&2; exit 4"]);
+    child.quiet = true;
+    let connected = Transport::from(child).connect().await.unwrap();
+    let end = connected.end();
+    assert!(within(rmcp::serve_client((), connected)).await.is_err());
+    let TransportError::Exited { status, .. } = &*within(end.wait()).await else {
+        panic!("it ended otherwise");
+    };
+    assert_eq!(status.code(), Some(4));
 }

@@ -1,20 +1,37 @@
 //! Everything that asks the whole client: shared memory and the server behind it, as `--config` describes them.
 
 use crate::globals::Globals;
-use crate::output::{Answer, Failure, Output, say, shown};
+use crate::output::{Answer, Failure, Output, explained, say, shown};
 use clap::Args;
 use erlmcp_shm_client::{ClientError, Config, HybridClient, Passed, Tier, UpstreamError};
+use erlmcp_shm_reader::Verdict;
 use serde::Serialize;
 use serde_json::Value;
 use std::future::Future;
 use std::path::Path;
 
-/// The configuration. Who is trusted on the command line is so here too.
+/// The configuration. The store that the command line names, and whom it trusts, are so here too.
 fn load(globals: &Globals) -> Result<Config, Failure> {
     let config = Config::load(globals.config()?);
     let mut config = config.map_err(|error| Failure::Client(error.to_string()))?;
-    if let Some(l2) = &mut config.l2 {
-        l2.trust_owner = globals.trust_owner.or(l2.trust_owner);
+    // Why a child process ended is said in a line of ours.
+    for transport in &mut config.transports {
+        transport.quiet = true;
+    }
+    match &mut config.l2 {
+        Some(l2) => {
+            l2.trust_owner = globals.trust_owner.or(l2.trust_owner);
+            if globals.path_is_said {
+                l2.path.clone_from(&globals.path);
+            }
+        }
+        None if globals.path_is_said || globals.trust_owner.is_some() => {
+            return Err(Failure::Client(format!(
+                "{}: shared memory is switched off there: leave --path and --trust-owner away",
+                shown(globals.config()?)
+            )));
+        }
+        None => {}
     }
     Ok(config)
 }
@@ -87,12 +104,14 @@ impl Read {
         if globals.json {
             return print(&*answer);
         }
-        let mut out = Output::new();
+        let mut data = Vec::new();
         for content in &answer.contents {
             let content = serde_json::to_value(content).unwrap_or_default();
             let text = content.get("text").or(content.get("blob"));
-            out.raw(text.and_then(Value::as_str).unwrap_or_default().as_bytes())?;
+            data.extend_from_slice(text.and_then(Value::as_str).unwrap_or_default().as_bytes());
         }
+        let mut out = Output::new();
+        out.data(&data)?;
         out.flush()?;
         Ok(Answer::Yes)
     }
@@ -105,7 +124,7 @@ impl Tools {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
         let tools = with_client(globals, async |client| client.list_tools().await)?;
         say_tier(tools.tier(), tools.passed());
-        list(globals, tools.is_partial(), tools.iter(), |tool| {
+        list(globals, "tools", tools.is_partial(), tools.iter(), |tool| {
             (
                 tool.name.to_string(),
                 tool.description.as_deref().unwrap_or_default(),
@@ -121,23 +140,32 @@ impl Prompts {
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
         let prompts = with_client(globals, async |client| client.list_prompts().await)?;
         say_tier(prompts.tier(), prompts.passed());
-        list(globals, prompts.is_partial(), prompts.iter(), |prompt| {
-            (
-                prompt.name.clone(),
-                prompt.description.as_deref().unwrap_or_default(),
-            )
-        })
+        list(
+            globals,
+            "prompts",
+            prompts.is_partial(),
+            prompts.iter(),
+            |prompt| {
+                (
+                    prompt.name.clone(),
+                    prompt.description.as_deref().unwrap_or_default(),
+                )
+            },
+        )
     }
 }
 
 /// A line for each: JSON, or its name and the first line of its description.
 fn list<'a, T: Serialize + 'a>(
     globals: &Globals,
+    what: &str,
     partial: bool,
     items: impl Iterator<Item = &'a T>,
     line: impl Fn(&'a T) -> (String, &'a str),
 ) -> Result<Answer, Failure> {
     let mut out = Output::new();
+    let mut items = items.peekable();
+    let none = items.peek().is_none();
     for item in items {
         if globals.json {
             out.json(item)?;
@@ -150,6 +178,9 @@ fn list<'a, T: Serialize + 'a>(
         }
     }
     out.flush()?;
+    if none {
+        say(format_args!("there are no {what}"));
+    }
     if partial {
         say("only what is published: the server could not be asked for the rest");
     }
@@ -281,7 +312,14 @@ fn shared(config: &Config) -> Finding {
     let found = found.and_then(|reader| Ok((reader.stats()?, reader.liveness())));
     let path = shown(&l2.path);
     let (alive, says) = match found {
-        Err(error) => (false, format!("{path}: {error}")),
+        Err(error) => (false, format!("{path}: {}", explained(error))),
+        Ok((stats, liveness)) if liveness.verdict() == Verdict::Closed => (
+            false,
+            format!(
+                "{path}: {} entries, but the writer has closed the store: start it again",
+                stats.entries
+            ),
+        ),
         Ok((stats, liveness)) => match liveness.heartbeat_age {
             Some(age) if age <= l2.ttl => (
                 true,

@@ -39,10 +39,8 @@ impl Bench {
         let reader = globals.open()?;
         let keys = self.keys(&reader)?;
         if keys.is_empty() {
-            say(format_args!(
-                "{}: no such entry to look up",
-                shown(&globals.path)
-            ));
+            let path = shown(&globals.path);
+            say(format_args!("{path}: {}", self.filter.nothing()));
             return Ok(Answer::No);
         }
         let mut order = Random(self.seed);

@@ -1,7 +1,7 @@
 //! One entry.
 
 use crate::globals::{Globals, kind_parser};
-use crate::key::{JsonKey, Key, escaped, hex};
+use crate::key::{JsonKey, Key, hex, quoted};
 use crate::output::{Answer, Failure, Output, embedded, say, shown};
 use clap::Args;
 use erlmcp_shm_reader::{Entry, Kind};
@@ -46,16 +46,20 @@ impl Get {
         let view = globals.options().pread(true).open(&globals.path)?.view()?;
         let Some(entry) = view.get(self.kind, key)? else {
             let path = shown(&globals.path);
-            say(format_args!("{path}: no {} {}", self.kind, escaped(key)));
+            say(format_args!(
+                "{path}: no {} {}: `erlmcp-shm list` shows what there is",
+                self.kind,
+                quoted(key)
+            ));
             return Ok(Answer::No);
         };
         let mut out = Output::new();
         if globals.json {
             out.json(&JsonEntry::new(&entry, self.metadata))?;
         } else if self.metadata {
-            out.raw(entry.metadata())?;
+            out.data(entry.metadata())?;
         } else {
-            out.raw(entry.data())?;
+            out.data(entry.data())?;
         }
         out.flush()?;
         if entry.is_expired() {

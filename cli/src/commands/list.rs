@@ -55,6 +55,10 @@ impl List {
             }
         }
         out.flush()?;
+        if rows.is_empty() && answer == Answer::Yes {
+            let path = shown(&globals.path);
+            say(format_args!("{path}: {}", self.filter.nothing()));
+        }
         Ok(answer)
     }
 }

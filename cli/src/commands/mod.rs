@@ -16,7 +16,6 @@ mod watch;
 use crate::globals::Globals;
 use crate::output::{Answer, Failure};
 use clap::Subcommand;
-use std::path::Path;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -26,7 +25,7 @@ pub enum Command {
     List(list::List),
     /// Writes an entry's data to stdout, byte for byte
     #[command(
-        override_usage = "erlmcp-shm get [OPTIONS] <KIND> <KEY|--escaped <KEY>|--key-hex <HEX>>"
+        override_usage = "erlmcp-shm get [OPTIONS] <KIND> <KEY|--escaped <KEY>|--key-hex <HEX>> [FILE]"
     )]
     Get(get::Get),
     /// Checks every record and slot against its checksum
@@ -58,15 +57,6 @@ pub enum Command {
 }
 
 impl Command {
-    /// The store's file, where a subcommand takes it as an argument too.
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Command::Top(top) => top.file.as_deref(),
-            Command::Serve(serve) => serve.file.as_deref(),
-            _ => None,
-        }
-    }
-
     pub fn run(&self, globals: &Globals) -> Result<Answer, Failure> {
         match self {
             Command::Stat(stat) => stat.run(globals),

@@ -5,6 +5,7 @@
 //! GET and HEAD, and requests that name us by an address, as `localhost` or by an allowed name. (A page from
 //! elsewhere whose name was made to point here, DNS rebinding, bears its own.)
 
+mod listen;
 mod page;
 mod site;
 
@@ -18,7 +19,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use site::Site;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,10 +34,8 @@ const NOTED_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub struct Serve {
-    /// The store's file, instead of --path
-    pub file: Option<PathBuf>,
-    /// Where to listen
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9465")]
+    /// Where to listen: a port alone is one of 127.0.0.1, an address alone has port 9465
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9465", value_parser = listen::parse)]
     listen: SocketAddr,
     /// Answer those who ask for this host too, and not only for addresses and localhost
     #[arg(long, value_name = "NAME")]

@@ -21,7 +21,6 @@ use screen::Screen;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, IsTerminal, stdout};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,8 +31,6 @@ const KEYS: usize = 1000;
 
 #[derive(Args)]
 pub struct Top {
-    /// The store's file, instead of --path
-    pub file: Option<PathBuf>,
     /// Seconds between two samples
     #[arg(long, default_value = "1", value_parser = seconds)]
     interval: Duration,

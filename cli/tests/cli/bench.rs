@@ -44,5 +44,5 @@ fn nothing_to_look_up() {
     let store = Store::with(&[(Kind::Resource, b"a", b"1", b"{}")]);
     store
         .run(["bench", "--prefix", "b"])
-        .refused(1, "no such entry");
+        .refused(1, "no entry is of that kind and prefix");
 }

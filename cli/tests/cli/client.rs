@@ -174,6 +174,9 @@ fn without_a_server_there_is_what_is_published() {
         )
         .unwrap();
     assert_eq!(text(&setup.run(&["prompts"])), "greet\thello\n");
+    let ran = setup.run(&["tools"]);
+    assert_eq!((ran.code, ran.stdout.len()), (0, 0), "{ran:?}");
+    assert!(ran.stderr.contains("there are no tools"), "{ran:?}");
     let ran = setup.run(&["call", "echo"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("no transport"), "{}", ran.stderr);
@@ -197,6 +200,25 @@ fn the_doctor_says_what_works_and_what_does_not() {
         .map(|finding| finding["what"].as_str().unwrap())
         .collect();
     assert_eq!(failed, ["stdio"]);
+}
+
+#[test]
+fn the_doctor_says_in_one_line_why_a_server_ended_and_that_the_writer_closed_the_store() {
+    let said = "printf 'no such config\\nCrash dump is being written\\n' >&2; exit 1";
+    let setup = Setup::new(&format!(
+        "stdio.command = \"sh\"\nstdio.args = [\"-c\", {said:?}]\n"
+    ));
+    setup.writer.close();
+    let mut command = setup.store.command(["doctor", "--config"]);
+    command.arg(setup.store.beside("config.toml"));
+    let ran = Ran::new(command);
+    let lines = str::from_utf8(&ran.stdout).unwrap();
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""), "{ran:?}");
+    assert!(lines.contains("the writer has closed the store"), "{lines}");
+    assert!(
+        lines.contains("exit status: 1: no such config; Crash dump is being written\n"),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `get`: the bytes, all of them and nothing else.
 
+use crate::pty::Pty;
 use crate::store::Store;
 use erlmcp_shm_writer::{Attributes, Kind, Scope, boottime_now};
 use serde_json::json;
@@ -45,7 +46,7 @@ fn each_kind_is_a_name_space() {
     assert_eq!(store.run(["get", "prompt", "x"]).fine(), b"a prompt");
     store
         .run(["get", "capability", "x"])
-        .refused(1, "no capability x");
+        .refused(1, r#"no capability "x""#);
 }
 
 #[test]
@@ -53,16 +54,16 @@ fn absent_and_deleted_keys() {
     let store = Store::with(&[(Kind::Resource, b"k", b"v", b"{}")]);
     store
         .run(["get", "resource", "K"])
-        .refused(1, "no resource K");
+        .refused(1, r#"no resource "K""#);
     store.run(["get", "resource", ""]).refused(1, "no resource");
     store
         .run(["get", "resource", "K", "--json"])
-        .refused(1, "no resource K");
+        .refused(1, r#"no resource "K""#);
     let writer = store.writer();
     writer.delete(Kind::Resource, b"k").unwrap();
     store
         .run(["get", "resource", "k"])
-        .refused(1, "no resource k");
+        .refused(1, r#"no resource "k""#);
 }
 
 #[test]
@@ -171,4 +172,24 @@ fn expiry_and_scope() {
         (&json!("private"), &json!(false))
     );
     assert!(mine["expires_at_ns"].is_u64());
+}
+
+#[test]
+fn a_prompt_does_not_stand_behind_the_data_on_a_terminal() {
+    let store = Store::with(&[
+        (Kind::Resource, b"line", b"a line\n", b"{}"),
+        (Kind::Resource, b"none", b"no line", b"{\"a\":1}"),
+    ]);
+    let shown = |args: &[&str]| {
+        let mut pty = Pty::start(&store.command(args), 80, 24);
+        assert!(pty.end().success());
+        String::from_utf8(pty.raw.clone()).unwrap()
+    };
+    assert_eq!(shown(&["get", "resource", "line"]), "a line\r\n");
+    assert_eq!(shown(&["get", "resource", "none"]), "no line\r\n");
+    assert_eq!(
+        shown(&["get", "resource", "none", "--metadata"]),
+        "{\"a\":1}\r\n"
+    );
+    assert_eq!(store.run(["get", "resource", "none"]).fine(), b"no line");
 }

@@ -32,7 +32,10 @@ capability          5          2      0 naïve
 fn only_some() {
     let store = store();
     let keys = |args: &[&str]| {
-        let text = store.run(["list"].iter().chain(args)).text();
+        let ran = store.run(["list"].iter().chain(args));
+        let none = ran.stderr.contains("no entry is of that kind and prefix");
+        assert_eq!((ran.code, ran.stdout.is_empty()), (0, none), "{ran:?}");
+        let text = String::from_utf8(ran.stdout).unwrap();
         let keys = text.lines().map(|line| line.rsplit(' ').next().unwrap());
         keys.map(String::from).collect::<Vec<_>>()
     };
@@ -69,8 +72,10 @@ fn what_it_prints_finds_the_entry_again() {
 #[test]
 fn an_empty_store() {
     let store = Store::with(&[]);
-    assert_eq!(store.run(["list"]).fine(), b"");
-    assert_eq!(store.run(["list", "--json"]).fine(), b"");
+    for args in [&["list"][..], &["list", "--json"]] {
+        store.run(args).refused(0, "the store is empty");
+    }
+    store.run(["bench"]).refused(1, "the store is empty");
 }
 
 #[test]

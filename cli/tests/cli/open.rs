@@ -26,7 +26,7 @@ fn no_file() {
     for args in COMMANDS {
         store
             .run(args)
-            .refused(2, "export.bin: no store at the path");
+            .refused(2, "export.bin: no store at the path: start the node");
     }
 }
 
@@ -181,4 +181,60 @@ fn help_and_version_are_answers() {
         version,
         concat!("erlmcp-shm ", env!("CARGO_PKG_VERSION"), "\n")
     );
+}
+
+#[test]
+fn the_file_is_the_last_argument_of_whatever_looks_into_a_store() {
+    let store = store();
+    let nowhere = store.beside("nowhere");
+    for args in COMMANDS {
+        let mut with_file = command(&nowhere, args);
+        with_file.arg(store.path());
+        let ran = Ran::new(with_file);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    }
+    let ran = store.run(["get", "resource", "--key-hex", "6b", "file"]);
+    ran.refused_with(2, "cannot be used with");
+}
+
+#[test]
+fn an_option_that_means_nothing_is_refused() {
+    let store = store();
+    let cases: [(&[&str], &str); 8] = [
+        (&["dump", "--json"], "--json"),
+        (&["serve", "--json"], "--json"),
+        (&["--config", "x", "stat"], "--config"),
+        (&["list", "--config", "x"], "--config"),
+        (&["publish", ".", "--trust-owner", "1"], "--trust-owner"),
+        (&["load", "-", "--pread"], "--pread"),
+        (&["tools", "--pread"], "--pread"),
+        (&["publish", ".", "--config", "x"], "--config"),
+    ];
+    for (args, option) in cases {
+        store
+            .run(args)
+            .refused_with(2, &format!("the option '{option}' means nothing to"));
+        let name = args
+            .iter()
+            .find(|arg| !arg.starts_with("--") && **arg != "x");
+        let help = store.run([name.unwrap(), "--help"]).text();
+        assert!(!help.contains(option), "{help}");
+    }
+    // In the environment it is there for others.
+    let mut command = store.command(["stat"]);
+    command.env("ERLMCP_SHM_CONFIG", "x");
+    Ran::new(command).fine();
+}
+
+#[test]
+fn each_help_has_an_example_and_its_own_options_first() {
+    let help = Store::new().run(["publish", "--help"]).text();
+    let at = |words| {
+        help.find(words)
+            .unwrap_or_else(|| panic!("{words}: {help}"))
+    };
+    assert!(at("--prefix <URI>") < at("--mode <MODE>"));
+    assert!(at("--mode <MODE>") < at("Options of every command"));
+    assert!(at("Options of every command") < at("--path <FILE>"));
+    assert!(at("--path <FILE>") < at("Examples:\n  erlmcp-shm publish docs"));
 }

@@ -392,3 +392,35 @@ fn the_files_mode_and_state() {
         (&json!("closed"), &json!("closed"))
     );
 }
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let folder = Folder::new();
+    folder.file("a", "1");
+    let path = folder.store.beside("no folder").join("x.bin");
+    let path = path.to_str().unwrap();
+    let ran = folder.publish(&["--path", path]);
+    ran.refused(2, "there is no folder ");
+}
+
+#[test]
+fn a_full_file_system_is_named_with_its_room() {
+    // Mounted in a name space of its own, which is gone with the shell.
+    let script =
+        "mount -t tmpfs -o size=1m none \"$2\" && exec \"$1\" publish \"$3\" --path \"$2/x.bin\"";
+    let folder = Folder::new();
+    folder.file("a", "1");
+    let there = folder.store.beside("full");
+    std::fs::create_dir(&there).unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_erlmcp-shm"));
+    command.args([there, folder.dir()]);
+    let ran = Ran::new(command);
+    if !ran.stderr.starts_with("erlmcp-shm: ") {
+        println!("SKIPPED: no tmpfs of one's own here: {}", ran.stderr);
+        return;
+    }
+    assert!(ran.stderr.contains("(1.0 MiB free of 1.0 MiB)"), "{ran:?}");
+    ran.refused(2, "pass a smaller --size, or another --path");
+}

@@ -68,6 +68,9 @@ pub struct TransportConfig {
     pub priority: u8,
     /// Shown to the server as a bearer token; for a child process, the environment variable `ERLMCP_TOKEN`.
     pub token: Option<Token>,
+    /// For a child process: what it writes on stderr is told in the error when it ends, and not passed on. No key of
+    /// the file: it is for who shows errors to people.
+    pub quiet: bool,
 }
 
 impl TransportConfig {
@@ -91,6 +94,7 @@ impl TransportConfig {
             endpoint,
             priority,
             token: None,
+            quiet: false,
         }
     }
 }
@@ -224,5 +228,6 @@ fn transport(file: &mut Reading<'_>, kind: TransportKind) -> Option<TransportCon
         endpoint,
         priority,
         token,
+        quiet: false,
     })
 }

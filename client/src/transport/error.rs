@@ -69,10 +69,12 @@ pub enum TransportError {
         limit: usize,
     },
     /// The server process ended, or closed its output and was ended.
-    #[error("the server process is gone: {status}")]
+    #[error("the server process is gone: {status}{said}")]
     Exited {
         /// How it ended.
         status: ExitStatus,
+        /// What a [`quiet`](super::Stdio::quiet) one wrote on stderr last, behind a colon.
+        said: String,
     },
     /// The peer closed the connection.
     #[error("the server closed the connection: {0}")]

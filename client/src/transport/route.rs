@@ -1,10 +1,15 @@
 //! Transports as the client's ways to its server.
 
-use super::{Http, Sse, Stdio, Transport, WebSocket};
+use super::{Http, Sse, Stdio, Transport, TransportError, WebSocket};
 use crate::config::{Endpoint, TransportConfig};
 use crate::upstream::{Connect, ConnectError, Listener, Revision, Route, Session};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// For a child that has ended to say how.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Connect for Transport {
     fn connect(
@@ -17,8 +22,28 @@ impl Connect for Transport {
             Transport::Sse(_) => Revision::Initialize,
             _ => Revision::Auto,
         };
-        let dial = || async { Ok(Transport::connect(self).await?) };
-        Box::pin(async move { revision.negotiate(listener, within, dial).await })
+        Box::pin(async move {
+            let last = Mutex::new(None);
+            let dial = || async {
+                let connected = Transport::connect(self).await?;
+                *last.lock() = Some(connected.end());
+                Ok(connected)
+            };
+            let negotiated = revision.negotiate(listener, within, dial).await;
+            let ended = last.into_inner();
+            match (negotiated, ended) {
+                // rmcp says that it was closed; why is what helps.
+                (Err(error), Some(end)) if matches!(self, Transport::Stdio(_)) => {
+                    match timeout(LAST_WORDS, end.wait()).await {
+                        Ok(why) if matches!(*why, TransportError::Exited { .. }) => {
+                            Err(why.to_string().into())
+                        }
+                        _ => Err(error),
+                    }
+                }
+                (negotiated, _) => negotiated,
+            }
+        })
     }
 }
 
@@ -37,6 +62,7 @@ pub fn route(config: &TransportConfig) -> Route {
     let transport = match &config.endpoint {
         Endpoint::Stdio { command, args } => {
             let mut stdio = Stdio::new(command).args(args);
+            stdio.quiet = config.quiet;
             if let Some(token) = token {
                 let variable = "ERLMCP_TOKEN".to_owned();
                 stdio.env.insert(variable, token.expose().to_owned());

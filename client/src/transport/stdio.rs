@@ -20,7 +20,10 @@ use super::{
 };
 use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 
-/// A server started as a child process; what it writes on stderr goes to this process's.
+/// From the end of a child's input to that of its output, where it is the end of the child.
+const GONE: Duration = Duration::from_millis(500);
+
+/// A server started as a child process; what it writes on stderr goes to this process's, unless it is `quiet`.
 ///
 /// ```
 /// use erlmcp_shm_client::transport::{Stdio, Transport};
@@ -40,6 +43,8 @@ pub struct Stdio {
     pub grace: Duration,
     /// The longest line that is read.
     pub max_message_bytes: usize,
+    /// Keep what it writes on stderr away from this process's: should it end, its last words are in the error.
+    pub quiet: bool,
 }
 
 impl Stdio {
@@ -52,6 +57,7 @@ impl Stdio {
             env: BTreeMap::new(),
             grace: Duration::from_secs(2),
             max_message_bytes: MAX_MESSAGE_BYTES,
+            quiet: false,
         }
     }
 
@@ -68,6 +74,11 @@ impl Stdio {
             .envs(&self.env)
             .stdin(Pipe::piped())
             .stdout(Pipe::piped())
+            .stderr(if self.quiet {
+                Pipe::piped()
+            } else {
+                Pipe::inherit()
+            })
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -78,10 +89,11 @@ impl Stdio {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(TransportError::Closed);
         };
+        let words = LastWords::of(child.stderr.take());
         let group = Group(child);
         let (grace, limit) = (self.grace, self.max_message_bytes);
         Ok(Link::spawn(end, move |wire| {
-            run(group, input, output, wire, grace, limit)
+            run(group, input, output, words, wire, grace, limit)
         }))
     }
 }
@@ -90,6 +102,7 @@ async fn run(
     mut group: Group,
     mut input: ChildStdin,
     output: ChildStdout,
+    words: LastWords,
     wire: Wire,
     grace: Duration,
     limit: usize,
@@ -101,6 +114,10 @@ async fn run(
     let write = async {
         while let Some(out) = outgoing.recv().await {
             let result = write_line(&mut input, &out.message).await;
+            if result.is_err() {
+                // It has just ended, and how says more: that its output is at its end is heard in this pause.
+                tokio::time::sleep(GONE).await;
+            }
             out.settle(result);
         }
     };
@@ -120,7 +137,10 @@ async fn run(
     match failed {
         None => Ok(()),
         // The output is at its end: the child has ended, or was ended because nothing can come from it.
-        Some(Ok(())) => Err(TransportError::Exited { status }),
+        Some(Ok(())) => Err(TransportError::Exited {
+            status,
+            said: words.take().await,
+        }),
         Some(Err(error)) => Err(error),
     }
 }
@@ -162,6 +182,46 @@ async fn read_lines(
         {
             // rmcp closes the transport: what the server still says is read so that it does not block, and dropped.
             continue;
+        }
+    }
+}
+
+/// The end of what a quiet child writes on stderr, which is read all the while lest it block.
+struct LastWords(Option<tokio::task::JoinHandle<Vec<u8>>>);
+
+impl LastWords {
+    const MOST: usize = 2048;
+
+    fn of(stderr: Option<tokio::process::ChildStderr>) -> Self {
+        Self(stderr.map(|mut stderr| {
+            tokio::spawn(async move {
+                let (mut tail, mut chunk) = (Vec::new(), [0; 1024]);
+                while let Ok(n @ 1..) = stderr.read(&mut chunk).await {
+                    tail.extend_from_slice(&chunk[..n]);
+                    tail.drain(..tail.len().saturating_sub(Self::MOST));
+                }
+                tail
+            })
+        }))
+    }
+
+    /// Behind a colon, the lines on one; nothing, if it said nothing. What the child started may hold its stderr
+    /// open: that is not waited for.
+    async fn take(self) -> String {
+        let Some(reading) = self.0 else {
+            return String::new();
+        };
+        let Ok(Ok(tail)) = timeout(Duration::from_millis(500), reading).await else {
+            return String::new();
+        };
+        let text = String::from_utf8_lossy(&tail);
+        // What a terminal would obey is not passed on.
+        let plain = |line: &str| line.replace(|c: char| c.is_control(), " ");
+        let lines = text.lines().map(|line| plain(line).trim().to_owned());
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        match lines.len() {
+            0 => String::new(),
+            n => format!(": {}", lines[n.saturating_sub(3)..].join("; ")),
         }
     }
 }
