@@ -7,21 +7,23 @@
 //! started anew, an open circuit breaker is not waited for.
 
 mod connect;
+mod error;
 mod link;
 mod listen;
 mod rebirth;
+mod sending;
 
 pub use connect::{Connect, ConnectError, Listener, Notice, Revision, Session};
+pub use error::UpstreamError;
 
 use crate::config::TransportKind;
-use crate::object::Json;
 use crate::{BreakerOptions, BreakerState, Health, Permit, best};
 use connect::Hear;
 use erlmcp_shm_reader::Reader;
-use link::{Failed, Link};
+use link::Link;
 use parking_lot::Mutex;
 use rebirth::Rebirth;
-use rmcp::model::{ClientNotification, ClientRequest, ServerResult};
+use rmcp::model::ClientNotification;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,50 +66,6 @@ impl Default for UpstreamOptions {
         }
     }
 }
-
-/// Why the server gave no answer.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpstreamError {
-    /// There is no transport at all.
-    #[error("no transport to a server is configured: give one a url or a command")]
-    NoTransport,
-    /// Every transport failed: each with its reason, in the order in which they were tried.
-    #[error("no transport works: {}", list(.0))]
-    Unavailable(Vec<(String, String)>),
-    /// The server answered with an error of the protocol.
-    #[error("the server refused: {0}")]
-    Refused(rmcp::ErrorData),
-    /// The deadline passed.
-    #[error("no answer within {0:?}: give the request more time, or look at the server")]
-    Timeout(Duration),
-    /// The transport was lost when the request was on its way. It may have been carried out, so it was not
-    /// sent again.
-    #[error(
-        "{transport} was lost while the call was under way, which may have been carried out: {reason}"
-    )]
-    Lost {
-        /// The transport's name.
-        transport: String,
-        /// What it said.
-        reason: String,
-    },
-    /// An answer of the wrong kind.
-    #[error("the server answered {0} with something else")]
-    Unexpected(&'static str),
-}
-
-fn list(failures: &[(String, String)]) -> String {
-    let each = failures
-        .iter()
-        .map(|(name, reason)| format!("{name}: {reason}"));
-    each.collect::<Vec<_>>().join("; ")
-}
-
-/// How often a request goes through all transports, where connections are lost again and again.
-const MAX_ROUNDS: usize = 3;
-
-const BREAKER_OPEN: &str = "its circuit breaker is open";
 
 /// Whether a request may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,122 +205,6 @@ impl Upstream {
             order.insert(0, active);
         }
         order
-    }
-
-    /// Sends a request over the best transport that takes it.
-    pub async fn request(
-        &self,
-        request: ClientRequest,
-        repeat: Repeat,
-        within: Duration,
-    ) -> Result<ServerResult, UpstreamError> {
-        if self.links.is_empty() {
-            return Err(UpstreamError::NoTransport);
-        }
-        let deadline = Instant::now() + within;
-        let mut failures = Vec::new();
-        let (mut timed_out, mut lost_one) = (false, false);
-        let mut rounds = 0;
-        let mut order = self.order();
-        let mut tried = 0;
-        loop {
-            if tried == order.len() {
-                // A connection that was lost can be made again: once more from the start, if one was.
-                rounds += 1;
-                if !std::mem::take(&mut lost_one) || rounds == MAX_ROUNDS {
-                    break;
-                }
-                (order, tried) = (self.order(), 0);
-            }
-            let n = order[tried];
-            tried += 1;
-            let link = &self.links[n];
-            let Some(permit) = self.permit(link, Instant::now()) else {
-                failures.push((link.kind.to_string(), BREAKER_OPEN.to_owned()));
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            // One that does not answer must leave time for the next.
-            let is_last = tried == order.len() || repeat == Repeat::Never;
-            let share = if is_last { left } else { left / 2 };
-            let failed_over = !failures.is_empty();
-            if failed_over {
-                self.failovers.fetch_add(1, Ordering::Relaxed);
-            }
-            match link.request(request.clone(), share).await {
-                Ok(result) => {
-                    permit.success(Instant::now());
-                    if failed_over {
-                        self.failovers_that_worked.fetch_add(1, Ordering::Relaxed);
-                        *self.active.lock() = Some(n);
-                    }
-                    return Ok(result);
-                }
-                Err(Failed::Refused(error)) => {
-                    permit.success(Instant::now());
-                    return Err(UpstreamError::Refused(error));
-                }
-                Err(Failed::NotSent(reason)) => {
-                    permit.failure(Instant::now());
-                    failures.push((link.kind.to_string(), reason));
-                }
-                Err(Failed::Lost { reason, first }) => {
-                    // However many requests were under way, one connection was lost.
-                    if first {
-                        permit.failure(Instant::now());
-                    }
-                    lost_one = true;
-                    if repeat == Repeat::Never {
-                        let transport = link.kind.to_string();
-                        return Err(UpstreamError::Lost { transport, reason });
-                    }
-                    failures.push((link.kind.to_string(), reason));
-                }
-                Err(Failed::Timeout) => {
-                    permit.failure(Instant::now());
-                    if repeat == Repeat::Never {
-                        return Err(UpstreamError::Timeout(within));
-                    }
-                    timed_out = true;
-                    failures.push((link.kind.to_string(), format!("no answer within {share:?}")));
-                }
-            }
-        }
-        if timed_out && deadline <= Instant::now() {
-            return Err(UpstreamError::Timeout(within));
-        }
-        Err(UpstreamError::Unavailable(failures))
-    }
-
-    /// What the server says of itself, over the best transport that connects.
-    pub async fn about(&self, within: Duration) -> Result<Json, UpstreamError> {
-        if self.links.is_empty() {
-            return Err(UpstreamError::NoTransport);
-        }
-        let deadline = Instant::now() + within;
-        let mut failures = Vec::new();
-        for n in self.order() {
-            let link = &self.links[n];
-            let Some(permit) = self.permit(link, Instant::now()) else {
-                failures.push((link.kind.to_string(), BREAKER_OPEN.to_owned()));
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            match link.about(left).await {
-                Ok(about) => {
-                    permit.success(Instant::now());
-                    return Ok(about);
-                }
-                Err(reason) => {
-                    permit.failure(Instant::now());
-                    failures.push((link.kind.to_string(), reason));
-                }
-            }
-        }
-        Err(UpstreamError::Unavailable(failures))
     }
 
     /// Tells the server over the active transport; whether there was one that took it.
