@@ -85,11 +85,15 @@ until_end(Monitor) ->
         _ -> until_end(Monitor)
     end.
 
+%% Which is the client's, who wants to hear of what is wrong and of nothing else, unless a level was configured.
 log_to_standard_error() ->
     case logger:get_handler_config(default) of
-        {ok, Handler} ->
+        {ok, #{level := Level} = Handler} ->
             ok = logger:remove_handler(default),
-            logger:add_handler(default, logger_std_h, Handler#{config => #{type => standard_error}});
+            logger:add_handler(default, logger_std_h, Handler#{
+                config => #{type => standard_error},
+                level := case Level of all -> warning; _ -> Level end
+            });
         {error, _} ->
             ok
     end.
