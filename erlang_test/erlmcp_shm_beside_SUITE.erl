@@ -231,7 +231,7 @@ doctor(Config) ->
     File = ?C:configured(Config, Port),
     Node = ?C:start_node(File),
     ok = ?C:await_port(Port),
-    Toml = ?C:toml(Config, File, #{transport => "hybrid", l2 => true}),
+    Toml = ?C:toml(Config, File, #{transport => "hybrid", l2 => true, mcp => "connect_timeout = \"10s\"\n"}),
     {ok, Command} = erlmcp_shm_test:binary("erlmcp-shm"),
     {0, Text} = erlmcp_shm_test:run(Command, ["doctor", "--config", Toml], [stderr_to_stdout]),
     %% A line for each, and no other.
