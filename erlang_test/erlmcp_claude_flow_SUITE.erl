@@ -561,7 +561,7 @@ exporter(Config) ->
 killed_under_a_supervisor(_Config) ->
     Peer = ?P:start(),
     Options = #{transports => [transport(websocket, 10, Peer), transport(stdio, 5, Peer)]},
-    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, #{enabled => false}),
+    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, {#{enabled => false}, node}),
     {ok, First} = supervisor:start_child(Sup, ?F:child_spec(Options)),
     Old = pids(),
     exit(First, kill),

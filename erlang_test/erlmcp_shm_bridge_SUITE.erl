@@ -397,7 +397,7 @@ bridge_killed(_Config) ->
 
 %% The next one goes on with what was attached and detached by hand; after an orderly end, configuration alone counts.
 bridge_crashes(_Config) ->
-    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, #{enabled => false}),
+    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, {#{enabled => false}, node}),
     Named = ?S:start(bridged_server, classic),
     Spec = ?B:child_spec(#{servers => [#{server => bridged_server}], reconcile_interval => ?NEVER}),
     {ok, Bridge} = supervisor:start_child(Sup, Spec),

@@ -59,6 +59,7 @@ wrong_terms(Config) ->
         {list, [Writer, resource, <<>>, 10]},
         {digest, [Writer]},
         {version, [Writer, resource, <<"k">>]},
+        {changes, [Reader]},
         {close, [Writer]},
         {reader_close, [Reader]}
     ],

@@ -105,7 +105,7 @@ file_that_cannot_be_made(Config) ->
 own_supervisor(Config) ->
     Options = #{path => list_to_binary(erlmcp_shm_test:path(Config)), size => 1 bsl 20},
     ?assertEqual(?E:child_spec(#{}), ?E:child_spec([])),
-    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, #{enabled => false}),
+    {ok, Sup} = supervisor:start_link(erlmcp_shm_sup, {#{enabled => false}, node}),
     {ok, Pid} = supervisor:start_child(Sup, ?E:child_spec(Options)),
     ok = ?E:export_resource(<<"k">>, <<"v">>, #{}),
     exit(Pid, kill),

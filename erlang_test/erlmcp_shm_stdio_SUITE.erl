@@ -5,11 +5,12 @@
 
 -compile([export_all, nowarn_export_all]).
 
+-import(erlmcp_shm_test_stdio, [node_port/1, say/2, hear/1, rest/1, request/3, modern/3, note/2]).
+
 all() ->
     [
         a_node,
         a_node_without_configuration,
-        a_node_beside_another,
         device,
         batches,
         slow_client,
@@ -58,59 +59,6 @@ a_node_without_configuration(_Config) ->
     Port = node_port([]),
     say(Port, [modern(1, <<"resources/list">>, #{}), $\n, "nonsense"]),
     {[#{<<"id">> := 1, <<"result">> := #{<<"resources">> := []}}, #{<<"error">> := #{<<"code">> := -32700}}], 0} = rest(Port).
-
-%% Of one file there is one writer: the second node says so on standard error, and nothing on standard output.
-a_node_beside_another(Config) ->
-    Path = erlmcp_shm_test:path(Config),
-    _ = erlmcp_shm_test:start(#{path => Path, size => 1 bsl 20}),
-    File = Path ++ ".config",
-    ok = file:write_file(File, io_lib:format("~tp.~n", [[{erlmcp_shm, [{claude_flow, #{shared_memory => #{path => Path}}}]}]])),
-    Port = node_port(["-config", filename:rootname(File)], Path ++ ".log"),
-    say(Port, modern(1, <<"server/discover">>, #{})),
-    ?assertEqual({[], 1}, rest(Port)),
-    {ok, Log} = file:read_file(Path ++ ".log"),
-    ?assertMatch({match, _}, re:run(Log, "failed_to_create_shm,\\s*locked")).
-
-%% The node's stdin is closed when the shell has copied what we say. A line that is no JSON object ends this test.
-node_port(Args) ->
-    node_port(Args, "/dev/stderr").
-
-node_port(Args, Log) ->
-    Erl = os:find_executable("erl"),
-    Ebin = filename:dirname(code:which(erlmcp_shm)),
-    %% `cat' ends on a line of its own, so that the node sees the end of its input while we still read its output.
-    Script = "while IFS= read -r line; do [ \"$line\" = '*end*' ] && break; printf '%s\\n' \"$line\"; done | \"$0\" \"$@\" 2>>'" ++ Log ++ "'",
-    open_port({spawn_executable, "/bin/sh"}, [
-        {args, ["-c", Script, Erl, "-noshell", "-pa", Ebin | Args] ++ ["-s", "erlmcp_shm", "stdio"]},
-        {line, 1 bsl 20},
-        binary,
-        exit_status
-    ]).
-
-say(Port, Text) ->
-    true = port_command(Port, [Text, $\n]).
-
-hear(Port) ->
-    receive
-        {Port, {data, {eol, Line}}} ->
-            {ok, Message} = erlmcp_shm_json:decode(Line),
-            Message
-    after 30000 -> error(nothing_heard)
-    end.
-
-rest(Port) ->
-    say(Port, "*end*"),
-    rest(Port, []).
-
-rest(Port, Messages) ->
-    receive
-        {Port, {data, {eol, Line}}} ->
-            {ok, #{} = Message} = erlmcp_shm_json:decode(Line),
-            rest(Port, [Message | Messages]);
-        {Port, {exit_status, Status}} ->
-            {lists:reverse(Messages), Status}
-    after 30000 -> error({no_end, Messages})
-    end.
 
 %%% A device of ours
 
@@ -261,19 +209,3 @@ lines_or_wait(Test, [Line | Typed], [{From, Ref} | Reading]) ->
     device(Test, Typed, Reading);
 lines_or_wait(Test, Typed, Reading) ->
     device(Test, Typed, Reading).
-
-%%% Messages
-
-request(Id, Method, Params) ->
-    json(#{jsonrpc => <<"2.0">>, id => Id, method => Method, params => Params}).
-
-modern(Id, Method, Params) ->
-    Meta = #{<<"io.modelcontextprotocol/protocolVersion">> => <<"2026-07-28">>, <<"io.modelcontextprotocol/clientCapabilities">> => #{}},
-    request(Id, Method, Params#{'_meta' => Meta}).
-
-note(Method, Params) ->
-    json(#{jsonrpc => <<"2.0">>, method => Method, params => Params}).
-
-json(Term) ->
-    {ok, Json} = erlmcp_shm_json:encode(Term),
-    Json.

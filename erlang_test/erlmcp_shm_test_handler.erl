@@ -17,8 +17,10 @@ handle({call_tool, <<"fails">>, _}, _) ->
 handle({call_tool, <<"revision">>, _}, #{meta := Meta}) ->
     {ok, maps:get(?VERSION, Meta, <<"initialized">>)};
 handle({call_tool, <<"publish">>, #{<<"uri">> := Uri, <<"text">> := Text}}, _) ->
-    ok = ?E:export_resource(Uri, Text, #{mime_type => <<"text/plain">>}),
-    {ok, <<"published">>};
+    case ?E:export_resource(Uri, Text, #{mime_type => <<"text/plain">>}) of
+        ok -> {ok, <<"published">>};
+        {error, Reason} -> {error, atom_to_binary(Reason)}
+    end;
 handle({call_tool, <<"withdraw">>, #{<<"uri">> := Uri}}, _) ->
     ok = ?E:invalidate(resource, Uri),
     {ok, <<"withdrawn">>};

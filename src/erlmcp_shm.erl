@@ -32,6 +32,9 @@ stop() ->
 
 %% @doc Serves one client over standard input and output, and ends the node once that has closed the input. Nothing but
 %% messages goes to standard output: the log goes to standard error.
+%%
+%% It may run beside the node of the same configuration. What is published it reads from the file, for as long as nothing is
+%% exported here, and it listens nowhere. (An application that was started before goes on as it is.)
 -spec stdio() -> ok.
 stdio() ->
     ok = log_to_standard_error(),
@@ -41,6 +44,7 @@ stdio() ->
 -spec serve() -> no_return().
 serve() ->
     _ = process_flag(trap_exit, true),
+    ok = application:set_env(erlmcp_shm, role, stdio),
     case application:ensure_all_started(?MODULE) of
         {ok, _} -> serve(erlmcp_shm_transport_stdio:start_link(configured(), self()));
         {error, _} = Error -> serve(Error)
@@ -81,11 +85,15 @@ until_end(Monitor) ->
         _ -> until_end(Monitor)
     end.
 
+%% Which is the client's, who wants to hear of what is wrong and of nothing else, unless a level was configured.
 log_to_standard_error() ->
     case logger:get_handler_config(default) of
-        {ok, Handler} ->
+        {ok, #{level := Level} = Handler} ->
             ok = logger:remove_handler(default),
-            logger:add_handler(default, logger_std_h, Handler#{config => #{type => standard_error}});
+            logger:add_handler(default, logger_std_h, Handler#{
+                config => #{type => standard_error},
+                level := case Level of all -> warning; _ -> Level end
+            });
         {error, _} ->
             ok
     end.

@@ -8,7 +8,7 @@
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     case erlmcp_shm_config:load() of
-        {ok, Config} -> erlmcp_shm_sup:start_link(Config);
+        {ok, Config} -> erlmcp_shm_sup:start_link(Config, application:get_env(erlmcp_shm, role, node));
         {error, _} = Error -> Error
     end.
 
@@ -23,4 +23,4 @@ stop(_State) ->
         exit:_ -> ok
     end,
     ok = erlmcp_shm_bridge:forget(),
-    erlmcp_shm_writer:release().
+    erlmcp_shm_store:release().

@@ -51,20 +51,17 @@ owner(Server, {Kind, Key}) ->
 %% @doc Every entry of a server's, those of an earlier run of the node included; `false' if that cannot be known.
 -spec published_by(Server :: binary()) -> [place()] | false.
 published_by(Server) ->
-    case erlmcp_shm_writer:held() of
-        undefined -> false;
-        {Writer, _} -> published_by(Server, [resource, tool, prompt], <<>>, erlmcp_shm_writer:own(Writer), [])
-    end.
+    published_by(Server, [resource, tool, prompt], <<>>, []).
 
-published_by(_Server, [], _After, _Writer, Found) ->
+published_by(_Server, [], _After, Found) ->
     Found;
-published_by(Server, [Kind | Kinds], After, Writer, Found) ->
-    case erlmcp_shm_nif:list(Writer, Kind, After, ?PAGE) of
+published_by(Server, [Kind | Kinds], After, Found) ->
+    case erlmcp_shm_store:list(Kind, After, ?PAGE) of
         {ok, {Entries, More}} ->
             Ours = [{Kind, Key} || {Key, _, Metadata} <- Entries, marked(Metadata) =:= Server],
             case More of
-                true -> published_by(Server, [Kind | Kinds], element(1, lists:last(Entries)), Writer, Ours ++ Found);
-                false -> published_by(Server, Kinds, <<>>, Writer, Ours ++ Found)
+                true -> published_by(Server, [Kind | Kinds], element(1, lists:last(Entries)), Ours ++ Found);
+                false -> published_by(Server, Kinds, <<>>, Ours ++ Found)
             end;
         {error, _} ->
             false

@@ -1,10 +1,10 @@
 %% @private
 %% Tells sessions that something was published, and how the lists look now.
 %%
-%% An export runs in its caller's process and sends no message to anybody; so this process looks at the store's version
-%% now and then, for as long as there are subscribers. Each of them is woken once, and not again until it has said that
-%% it is about to look: however slow it is, there is at most one message for it, and what it finds when it looks
-%% is the newest. Updates are thus coalesced by whoever is slow, and lost by nobody.
+%% An export runs in its caller's process, which may be another node's, and sends no message to anybody; so this process
+%% looks now and then whether there was one, for as long as there are subscribers. Each of them is woken once, and not
+%% again until it has said that it is about to look: however slow it is, there is at most one message for it, and what
+%% it finds when it looks is the newest. Updates are thus coalesced by whoever is slow, and lost by nobody.
 -module(erlmcp_shm_changes).
 
 -behaviour(gen_server).
@@ -20,14 +20,14 @@
 -type lists() :: #{resource | tool | prompt | capability => non_neg_integer()}.
 %% A number that is another one once the list is.
 
-%% How often the version is looked at, and how many times as long as the lists took to look at they are left alone.
+%% How often that is looked at, and how many times as long as the lists took to look at they are left alone.
 -define(POLL_MS, 20).
 -define(REST, 10).
 
 -record(state, {
     subscribers = #{} :: #{pid() => subscription()},
-    version :: term(),
-    %% The version that the lists were looked at, and when they may be again.
+    changes :: term(),
+    %% The changes that the lists were looked at, and when they may be again.
     listed :: term(),
     rest_until = erlang:monotonic_time() :: integer()
 }).
@@ -57,19 +57,16 @@ lists() ->
     end.
 
 %% @doc The version of a resource as it is now.
--spec version(Uri :: binary()) -> {ok, integer()} | {error, term()}.
+-spec version(Uri :: binary()) -> {ok, term()} | {error, term()}.
 version(Uri) ->
-    case erlmcp_shm_writer:held() of
-        {Writer, _} -> erlmcp_shm_nif:version(Writer, resource, Uri);
-        undefined -> {error, not_started}
-    end.
+    erlmcp_shm_store:version(resource, Uri).
 
 %% @private
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     ?MODULE = ets:new(?MODULE, [named_table, {read_concurrency, true}]),
     _ = erlang:send_after(?POLL_MS, self(), look),
-    {ok, look_at_lists(#state{version = version()})}.
+    {ok, look_at_lists(#state{changes = erlmcp_shm_store:changes()})}.
 
 %% @private
 -spec handle_call(subscribe, gen_server:from(), #state{}) -> {reply, subscription(), #state{}}.
@@ -103,14 +100,14 @@ handle_info({'DOWN', _, process, Pid, _}, #state{subscribers = Subscribers} = St
 handle_info(_Message, State) ->
     {noreply, State}.
 
-look(#state{version = Before, listed = Listed} = State) ->
-    case version() of
+look(#state{changes = Before, listed = Listed} = State) ->
+    case erlmcp_shm_store:changes() of
         Before when Before =:= Listed -> State;
         Before -> wake_if_listed(look_at_lists(State));
-        Now -> wake(look_at_lists(State#state{version = Now}))
+        Now -> wake(look_at_lists(State#state{changes = Now}))
     end.
 
-wake_if_listed(#state{version = Version, listed = Version} = State) -> wake(State);
+wake_if_listed(#state{changes = Changes, listed = Changes} = State) -> wake(State);
 wake_if_listed(State) -> State.
 
 wake(#state{subscribers = Subscribers} = State) ->
@@ -126,37 +123,21 @@ wake(#state{subscribers = Subscribers} = State) ->
     State.
 
 %% The whole index is walked over for this: in a large store that is published to all the time, less often.
-look_at_lists(#state{version = Version, rest_until = Until} = State) ->
+look_at_lists(#state{changes = Changes, rest_until = Until} = State) ->
     Start = erlang:monotonic_time(),
     case Start >= Until of
         true ->
             true = ets:insert(?MODULE, {lists, digest()}),
             End = erlang:monotonic_time(),
-            State#state{listed = Version, rest_until = End + ?REST * (End - Start)};
+            State#state{listed = Changes, rest_until = End + ?REST * (End - Start)};
         false ->
             State
     end.
 
+%% A file that cannot be read at the moment, for whatever reason, is no news of what is in it.
 digest() ->
-    case erlmcp_shm_writer:held() of
-        {Writer, _} ->
-            case erlmcp_shm_nif:digest(erlmcp_shm_writer:own(Writer)) of
-                {ok, {Resources, Tools, Prompts, Capabilities}} ->
-                    #{resource => Resources, tool => Tools, prompt => Prompts, capability => Capabilities};
-                {error, _} ->
-                    #{}
-            end;
-        undefined ->
-            #{}
-    end.
-
-version() ->
-    case erlmcp_shm_writer:held() of
-        {Writer, _} ->
-            case erlmcp_shm_nif:stats(Writer) of
-                {ok, #{version := Version, store_id := Store}} -> {Store, Version};
-                {error, Reason} -> Reason
-            end;
-        undefined ->
-            not_started
+    case erlmcp_shm_store:digest() of
+        {ok, Lists} -> Lists;
+        {error, Nothing} when Nothing =:= not_started; Nothing =:= not_found -> #{};
+        {error, _} -> lists()
     end.

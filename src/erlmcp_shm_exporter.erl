@@ -6,6 +6,9 @@
 %% wait for a change. If it crashes, its next incarnation adopts the open file: nothing is lost,
 %% and exports in between are told `not_started'.
 %%
+%% In the server that a client starts (`-s erlmcp_shm stdio') the file is most often another node's, and this one only reads
+%% it. It becomes the file's writer when something is exported in it, if nobody else is: else that export is `locked'.
+%%
 %% A term that JSON cannot say is `{error, {not_json, Where}}', an argument of the wrong type is
 %% `{error, {badarg, What}}'; neither harms the caller or what is published.
 -module(erlmcp_shm_exporter).
@@ -16,6 +19,7 @@
 
 -export([
     start_link/1,
+    start_reading/1,
     child_spec/1,
     export_resource/3,
     export_tool_schema/3,
@@ -49,9 +53,10 @@
 -type error() :: {error, not_started | erlmcp_shm_nif:reason()}.
 
 -record(state, {
-    writer :: erlmcp_shm_nif:writer(),
+    %% None while the file is read.
+    writer :: erlmcp_shm_nif:writer() | none,
     config :: erlmcp_shm_config:exporter(),
-    troubles = #{} :: #{heartbeat | build => term()}
+    troubles = #{} :: #{open | heartbeat | build => term()}
 }).
 
 %%% Starting
@@ -60,9 +65,18 @@
 %% `{bad_config, [shared_memory, Key], Value}'; a file that cannot be made is `{failed_to_create_shm, Reason}'.
 -spec start_link(options()) -> {ok, pid()} | ignore | {error, term()}.
 start_link(Options) ->
+    start(write, Options).
+
+%% @private
+%% The same, but the file is read until something is exported. An export does not wait for the lock, as a start may.
+-spec start_reading(options()) -> {ok, pid()} | ignore | {error, term()}.
+start_reading(Options) ->
+    start(read, Options#{on_locked => stop}).
+
+start(Role, Options) ->
     case erlmcp_shm_config:exporter(Options) of
         {ok, #{enabled := false}} -> ignore;
-        {ok, Config} -> gen_server:start_link({local, ?MODULE}, ?MODULE, Config, []);
+        {ok, Config} -> gen_server:start_link({local, ?MODULE}, ?MODULE, {Role, Config}, []);
         {error, _} = Error -> Error
     end.
 
@@ -108,40 +122,43 @@ export_capability(Name, Value, Metadata) ->
     ok | {error, {Index :: non_neg_integer(), erlmcp_shm_nif:reason()}} | error().
 export_batch(Items) ->
     case writer() of
+        {error, _} = Error ->
+            Error;
         {Writer, Config} ->
             Result = erlmcp_shm_nif:put_batch(erlmcp_shm_writer:own(Writer), Items),
-            published(Result, Writer, Config);
-        undefined ->
-            {error, not_started}
+            published(Result, Writer, Config)
     end.
 
 %% @doc Withdraws an entry. That there is none is fine.
 -spec invalidate(erlmcp_shm_nif:kind(), Key :: binary()) -> ok | error().
 invalidate(Kind, Key) ->
     case writer() of
+        {error, _} = Error ->
+            Error;
         {Writer, Config} ->
             Result =
                 case erlmcp_shm_nif:delete(Writer, Kind, Key) of
                     busy -> erlmcp_shm_nif:delete_dirty(erlmcp_shm_writer:own(Writer), Kind, Key);
                     Done -> Done
                 end,
-            published(Result, Writer, Config);
-        undefined ->
-            {error, not_started}
+            published(Result, Writer, Config)
     end.
 
 %% @doc Wakes waiting readers now rather than at the next `flush_interval'.
 -spec flush() -> ok | error().
 flush() ->
-    case writer() of
-        {Writer, _} -> erlmcp_shm_nif:flush(Writer);
-        undefined -> {error, not_started}
+    case is_started() andalso {erlmcp_shm_writer:held(), erlmcp_shm_store:is_read()} of
+        {{Writer, _}, false} -> erlmcp_shm_nif:flush(Writer);
+        {undefined, true} -> ok;
+        _ -> {error, not_started}
     end.
 
 %% A put does not queue for the writer on a normal scheduler: held up, it goes to a dirty one. (Spelled out
 %% here and above, without funs: a put is short enough for them to count.)
 put(Kind, Key, Data, Metadata) ->
     case writer() of
+        {error, _} = Error ->
+            Error;
         {Writer, Config} ->
             Result =
                 case erlmcp_shm_nif:put(Writer, Kind, Key, Data, Metadata) of
@@ -151,9 +168,7 @@ put(Kind, Key, Data, Metadata) ->
                     Done ->
                         Done
                 end,
-            published(Result, Writer, Config);
-        undefined ->
-            {error, not_started}
+            published(Result, Writer, Config)
     end.
 
 %% With `flush_interval => 0' the caller wakes the readers, whatever the result: a batch that ran out
@@ -168,10 +183,33 @@ published(Result, _Writer, _Config) ->
 %% not take exports that readers would distrust. And an exporter may be registered that has no
 %% writer yet, or no more.
 writer() ->
-    case whereis(?MODULE) of
-        undefined -> undefined;
-        _ -> erlmcp_shm_writer:held()
+    case is_started() of
+        true ->
+            case erlmcp_shm_writer:held() of
+                {_, _} = Held -> Held;
+                undefined -> first_export()
+            end;
+        false ->
+            {error, not_started}
     end.
+
+%% Whoever exports first asks the exporter to become the writer.
+first_export() ->
+    try erlmcp_shm_store:is_read() andalso gen_server:call(?MODULE, write, infinity) of
+        {error, _} = Error -> Error;
+        _ -> held()
+    catch
+        exit:_ -> {error, not_started}
+    end.
+
+held() ->
+    case erlmcp_shm_writer:held() of
+        {_, _} = Held -> Held;
+        undefined -> {error, not_started}
+    end.
+
+is_started() ->
+    whereis(?MODULE) =/= undefined.
 
 %%% Asking
 
@@ -180,9 +218,9 @@ writer() ->
 -spec lookup(erlmcp_shm_nif:kind(), Key :: binary()) ->
     erlmcp_shm_nif:entry() | {error, not_found} | error().
 lookup(Kind, Key) ->
-    case writer() of
-        {Writer, _} -> erlmcp_shm_nif:get(Writer, Kind, Key);
-        undefined -> {error, not_started}
+    case is_started() of
+        true -> erlmcp_shm_store:get(Kind, Key);
+        false -> {error, not_started}
     end.
 
 %% @doc The options in force and everything the store knows about itself; `size' is that of the file now.
@@ -214,36 +252,67 @@ figures() ->
     ].
 
 with_stats(Fun) ->
-    case writer() of
-        {Writer, Config} ->
-            case erlmcp_shm_nif:stats(Writer) of
-                {ok, Stats} -> Fun(Config, Stats);
-                {error, _} = Error -> Error
-            end;
-        undefined ->
-            {error, not_started}
+    case is_started() andalso erlmcp_shm_store:stats() of
+        {ok, Config, Stats} -> Fun(Config, Stats);
+        {error, _} = Error -> Error;
+        false -> {error, not_started}
     end.
 
 %%% The process
 
 %% @private
--spec init(erlmcp_shm_config:exporter()) ->
+-spec init({write | read, erlmcp_shm_config:exporter()}) ->
     {ok, #state{}} | {stop, {failed_to_create_shm, erlmcp_shm_nif:reason()}}.
-init(Config) ->
+init({Role, #{path := Path} = Config}) ->
     %% So that terminate/2 is called when the supervisor, or whoever else started us, ends.
     _ = process_flag(trap_exit, true),
+    case begin_to(Role, #state{writer = none, config = Config}) of
+        {ok, _} = Ok ->
+            Ok;
+        {error, Reason} ->
+            %% What is given to whoever started us does not name the file.
+            ?LOG_ERROR(#{what => open, path => Path, trouble => Reason}),
+            {stop, {failed_to_create_shm, Reason}}
+    end.
+
+begin_to(write, #state{config = Config} = State) ->
     case erlmcp_shm_writer:acquire(Config) of
         {ok, Writer} ->
             tell_what_was_found(Writer, Config),
             after_interval(flush, Config),
             _ = self() ! heartbeat,
-            {ok, #state{writer = Writer, config = Config}};
-        {error, Reason} ->
-            {stop, {failed_to_create_shm, Reason}}
+            {ok, State#state{writer = Writer}};
+        {error, _} = Error ->
+            Error
+    end;
+begin_to(read, #state{config = Config} = State) ->
+    %% An exporter that crashed may have been the writer: then so are we.
+    case erlmcp_shm_writer:held() of
+        {_, Config} ->
+            case begin_to(write, State) of
+                {ok, _} = Ok -> Ok;
+                {error, _} -> read(State)
+            end;
+        _ ->
+            read(State)
+    end.
+
+read(#state{config = Config} = State) ->
+    ok = erlmcp_shm_store:release(),
+    case erlmcp_shm_store:read(Config) of
+        ok -> {ok, State};
+        {error, _} = Error -> Error
     end.
 
 %% @private
--spec handle_call(term(), gen_server:from(), #state{}) -> {reply, {error, unknown_call}, #state{}}.
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok | {error, term()}, #state{}}.
+handle_call(write, _From, #state{writer = none} = State) ->
+    case begin_to(write, State) of
+        {ok, Writing} -> {reply, ok, observe(open, ok, Writing)};
+        {error, _} = Error -> {reply, Error, observe(open, Error, State)}
+    end;
+handle_call(write, _From, State) ->
+    {reply, ok, State};
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 
@@ -268,9 +337,9 @@ handle_info(_Message, State) ->
 %% @private
 %% An orderly end lets go of the file. After anything else the writer stays for the next start.
 -spec terminate(term(), #state{}) -> ok.
-terminate(normal, _State) -> erlmcp_shm_writer:release();
-terminate(shutdown, _State) -> erlmcp_shm_writer:release();
-terminate({shutdown, _}, _State) -> erlmcp_shm_writer:release();
+terminate(normal, _State) -> erlmcp_shm_store:release();
+terminate(shutdown, _State) -> erlmcp_shm_store:release();
+terminate({shutdown, _}, _State) -> erlmcp_shm_store:release();
 terminate(_Crash, _State) -> ok.
 
 %% `badarg' is a handle of a library that was purged. The reason does not name it: the supervisor holds the reason

@@ -68,10 +68,12 @@ next(true, [_ | _] = Entries, Result) ->
 next(_, _, Result) ->
     Result.
 
+%% Where there is no exporter, or no file yet that it could read, nothing is published.
 page(Kind, After, Size) ->
-    case erlmcp_shm_writer:held() of
-        {Writer, _} -> erlmcp_shm_nif:list(erlmcp_shm_writer:own(Writer), Kind, After, Size);
-        undefined -> {ok, {[], false}}
+    case erlmcp_shm_store:list(Kind, After, Size) of
+        {ok, _} = Ok -> Ok;
+        {error, Nothing} when Nothing =:= not_started; Nothing =:= not_found -> {ok, {[], false}};
+        {error, _} = Error -> Error
     end.
 
 item(resource, Uri, _, Meta) ->

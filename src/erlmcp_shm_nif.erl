@@ -27,12 +27,14 @@
     decode_json_dirty/1,
     list/4,
     digest/1,
-    version/3
+    version/3,
+    changes/1
 ]).
 
 -export_type([
     writer/0,
     reader/0,
+    handle/0,
     kind/0,
     json/0,
     batch_item/0,
@@ -45,6 +47,8 @@
 
 -opaque writer() :: reference().
 -opaque reader() :: reference().
+
+-type handle() :: writer() | reader().
 
 -type kind() :: resource | tool | prompt | capability.
 
@@ -103,7 +107,8 @@
     decode_json_dirty/1,
     list/4,
     digest/1,
-    version/3
+    version/3,
+    changes/1
 ]).
 
 load() ->
@@ -207,19 +212,26 @@ decode_json_dirty(_Text) ->
     erlang:nif_error(not_loaded).
 
 %% The first entries, by key, after `After'; whether there are more. Of resources the data are left empty.
--spec list(writer(), kind(), After :: binary(), Limit :: non_neg_integer()) ->
+-spec list(handle(), kind(), After :: binary(), Limit :: non_neg_integer()) ->
     {ok, {[{Key :: binary(), Data :: binary(), Metadata :: binary()}], More :: boolean()}}
     | {error, reason()}.
-list(_Writer, _Kind, _After, _Limit) ->
+list(_Handle, _Kind, _After, _Limit) ->
     erlang:nif_error(not_loaded).
 
 %% For resources, tools, prompts and capabilities each: another number once what a list of them shows is another.
--spec digest(writer()) ->
+-spec digest(handle()) ->
     {ok, {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer()}}
     | {error, reason()}.
-digest(_Writer) ->
+digest(_Handle) ->
     erlang:nif_error(not_loaded).
 
--spec version(writer(), kind(), binary()) -> {ok, integer()} | {error, not_found | reason()}.
-version(_Writer, _Kind, _Key) ->
+%% Versions of two stores have nothing to do with each other.
+-spec version(handle(), kind(), binary()) ->
+    {ok, {Store :: binary(), Version :: integer()}} | {error, not_found | reason()}.
+version(_Handle, _Kind, _Key) ->
+    erlang:nif_error(not_loaded).
+
+%% Another term once anything was published, or another store has taken the path.
+-spec changes(handle()) -> {ok, {Store :: binary(), Counter :: integer()}} | {error, reason()}.
+changes(_Handle) ->
     erlang:nif_error(not_loaded).

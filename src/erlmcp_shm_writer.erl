@@ -70,9 +70,9 @@ let_go() ->
 
 %% @doc The same handle, on the heap of the calling process. A resource survives its external form for as
 %% long as it is alive, which the persistent term sees to.
--spec own(erlmcp_shm_nif:writer()) -> erlmcp_shm_nif:writer().
-own(Writer) ->
-    binary_to_term(term_to_binary(Writer)).
+-spec own(Handle) -> Handle when Handle :: erlmcp_shm_nif:handle().
+own(Handle) ->
+    binary_to_term(term_to_binary(Handle)).
 
 reopen(Config, Recover) ->
     Tries =

@@ -1,17 +1,44 @@
 //! What is published, looked at as a whole: pages of entries, and a digest by which a change of a list is seen.
 //!
-//! Both walk over the index, so they are dirty; the version of one entry is as quick as a lookup.
+//! Both walk over the index, so they are dirty; the version of one entry, and the change counter, are as quick as a lookup.
+//! All of them are asked of a writer or of a reader: who serves what is published may be either.
 
 use std::collections::BinaryHeap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use erlmcp_shm_reader::{Entry, Kind};
-use rustler::{Encoder, Env, NewBinary, Term};
+use erlmcp_shm_reader::{Entry, Kind, Reader, View};
+use rustler::{Decoder, Encoder, Env, NewBinary, NifResult, Term};
 
 use crate::args;
 use crate::atoms;
 use crate::fail::{Fail, answer_with};
+use crate::reader::ReaderHandle;
 use crate::writer::WriterHandle;
+
+/// A handle of either sort.
+enum Handle<'a> {
+    Writer(&'a WriterHandle),
+    Reader(&'a ReaderHandle),
+}
+
+impl<'a> Decoder<'a> for Handle<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        match term.decode() {
+            Ok(writer) => Ok(Handle::Writer(writer)),
+            Err(_) => term.decode().map(Handle::Reader),
+        }
+    }
+}
+
+impl Handle<'_> {
+    fn reader<'a>(&self, env: Env<'a>) -> Result<Arc<Reader>, Fail<'a>> {
+        match self {
+            Handle::Writer(writer) => writer.reader(env),
+            Handle::Reader(reader) => reader.reader(env),
+        }
+    }
+}
 
 /// An entry in the order of keys.
 struct ByKey<'v>(Entry<'v>);
@@ -41,7 +68,7 @@ impl Ord for ByKey<'_> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn list<'a>(
     env: Env<'a>,
-    handle: &WriterHandle,
+    handle: Handle<'a>,
     kind: Term<'a>,
     after: Term<'a>,
     limit: Term<'a>,
@@ -51,7 +78,7 @@ fn list<'a>(
 
 fn page<'a>(
     env: Env<'a>,
-    handle: &WriterHandle,
+    handle: Handle<'a>,
     kind: Term<'a>,
     after: Term<'a>,
     limit: Term<'a>,
@@ -90,11 +117,11 @@ fn page<'a>(
 /// `{ok, {Resources, Tools, Prompts, Capabilities}}`: numbers that change when what a list of that kind shows does,
 /// whatever the order in which the index holds it.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn digest<'a>(env: Env<'a>, handle: &WriterHandle) -> Term<'a> {
+fn digest<'a>(env: Env<'a>, handle: Handle<'a>) -> Term<'a> {
     answer_with(env, digests(env, handle))
 }
 
-fn digests<'a>(env: Env<'a>, handle: &WriterHandle) -> Result<Term<'a>, Fail<'a>> {
+fn digests<'a>(env: Env<'a>, handle: Handle<'a>) -> Result<Term<'a>, Fail<'a>> {
     let reader = handle.reader(env)?;
     let view = reader.view().map_err(|e| Fail::read(env, &e))?;
     let mut sums = [0u64; 4];
@@ -116,24 +143,40 @@ fn digests<'a>(env: Env<'a>, handle: &WriterHandle) -> Result<Term<'a>, Fail<'a>
     Ok((sums[0], sums[1], sums[2], sums[3]).encode(env))
 }
 
-/// `{ok, Version}` of an entry.
+/// `{ok, {Store, Version}}` of an entry. Versions of two stores have nothing to do with each other.
 #[rustler::nif]
-fn version<'a>(env: Env<'a>, handle: &WriterHandle, kind: Term<'a>, key: Term<'a>) -> Term<'a> {
+fn version<'a>(env: Env<'a>, handle: Handle<'a>, kind: Term<'a>, key: Term<'a>) -> Term<'a> {
     answer_with(env, version_of(env, handle, kind, key))
 }
 
 fn version_of<'a>(
     env: Env<'a>,
-    handle: &WriterHandle,
+    handle: Handle<'a>,
     kind: Term<'a>,
     key: Term<'a>,
-) -> Result<u64, Fail<'a>> {
+) -> Result<Term<'a>, Fail<'a>> {
     let kind = args::kind(env, kind)?;
     let key = args::key(env, key)?;
     let reader = handle.reader(env)?;
     let view = reader.view().map_err(|e| Fail::read(env, &e))?;
     let entry = view.get(kind, key).map_err(|e| Fail::read(env, &e))?;
-    entry
-        .map(|entry| entry.version())
-        .ok_or_else(|| Fail::atom(env, atoms::not_found()))
+    let entry = entry.ok_or_else(|| Fail::atom(env, atoms::not_found()))?;
+    Ok((store(env, &view), entry.version()).encode(env))
+}
+
+/// `{ok, {Store, Counter}}`: another term once anything was published, or another store has taken the path.
+#[rustler::nif]
+fn changes<'a>(env: Env<'a>, handle: Handle<'a>) -> Term<'a> {
+    answer_with(env, changes_of(env, handle))
+}
+
+fn changes_of<'a>(env: Env<'a>, handle: Handle<'a>) -> Result<Term<'a>, Fail<'a>> {
+    let reader = handle.reader(env)?;
+    let view = reader.view().map_err(|e| Fail::read(env, &e))?;
+    let changes = reader.changes().map_err(|e| Fail::read(env, &e))?;
+    Ok((store(env, &view), changes).encode(env))
+}
+
+fn store<'a>(env: Env<'a>, view: &View) -> Term<'a> {
+    NewBinary::from_slice(env, &view.store_id()).into()
 }

@@ -9,7 +9,7 @@
 //! A call on a normal scheduler ends within 1 ms. `put/5` and `delete/3` there try the writer's lock for
 //! 20 us; where that is not enough, the log is full, or the arguments are large
 //! (`document.rs` has the bounds), they answer `busy` and have done nothing: the caller then takes
-//! `put_dirty/5` or `delete_dirty/3`. Lookups, `stats/1` and `flush/1` take no lock. What
+//! `put_dirty/5` or `delete_dirty/3`. Lookups, `changes/1`, `stats/1` and `flush/1` take no lock. What
 //! may take longer (`open/2`, `close/1`, `put_batch/2`, `compact/1`, `heartbeat/1`, `list/4`, `digest/1`, `reader_open/2`,
 //! `reader_stats/1`, and JSON on its own) is dirty from the start; `decode_json/1` answers `busy` to long texts,
 //! which are for `decode_json_dirty/1`.

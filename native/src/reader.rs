@@ -1,5 +1,7 @@
 //! NIFs on a reader handle.
 
+use std::sync::Arc;
+
 use arc_swap::ArcSwapOption;
 use erlmcp_shm_reader::Reader;
 use rustler::{Env, Resource, ResourceArc, Term};
@@ -20,6 +22,15 @@ pub(crate) struct ReaderHandle {
 impl Resource for ReaderHandle {
     fn destructor(self, _: Env<'_>) {
         reap(self);
+    }
+}
+
+impl ReaderHandle {
+    /// The reader, which stays open for as long as the caller holds it.
+    pub(crate) fn reader<'a>(&self, env: Env<'a>) -> Result<Arc<Reader>, Fail<'a>> {
+        self.reader
+            .load_full()
+            .ok_or_else(|| Fail::atom(env, atoms::closed()))
     }
 }
 
