@@ -65,7 +65,7 @@ pub struct Config {
     pub request_timeout: Duration,
     /// How long a call of a tool may take: a minute, or the request's time if that is longer.
     pub call_timeout: Duration,
-    /// How long connecting and negotiating may take.
+    /// How long connecting and negotiating may take; three times that for a child process, which has to start.
     pub connect_timeout: Duration,
     /// How often each transport is checked.
     pub health_check_interval: Duration,

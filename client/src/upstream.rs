@@ -49,7 +49,7 @@ impl std::fmt::Debug for Route {
 /// How the third tier behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamOptions {
-    /// For connecting and negotiating (2 s).
+    /// For connecting and negotiating (2 s); three times that for a child process.
     pub connect_timeout: Duration,
     /// Between two looks at the health of transports that were used (30 s).
     pub health_check_interval: Duration,
@@ -106,6 +106,10 @@ pub(crate) struct Upstream {
     rebirth: Rebirth,
 }
 
+/// A child has this many times `connect_timeout`: its program has to start first, and once more where it answers no
+/// `server/discover`. On a busy machine a node alone takes a second or two to do so.
+const TO_START: u32 = 3;
+
 impl Upstream {
     /// With the reader of what the node publishes, if there is one.
     pub fn new(
@@ -123,7 +127,10 @@ impl Upstream {
                 route.priority,
                 route.connect,
                 options.breaker,
-                options.connect_timeout,
+                match route.kind {
+                    TransportKind::Stdio => options.connect_timeout * TO_START,
+                    _ => options.connect_timeout,
+                },
                 Arc::clone(&hear),
                 subscriptions.subscribe(),
                 Arc::clone(&connected_before),

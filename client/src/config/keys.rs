@@ -31,7 +31,7 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
 pub const KEYS: &[Key] = &[
     key("mcp.transport", r#""hybrid""#, r#"Which transports lead to the server: "hybrid" is all that are configured below, by priority and health; "websocket", "http", "sse" or "stdio" that one only; "shared_memory" none."#),
     key("mcp.request_timeout", r#""5s""#, "How long a request may take, retries on other transports included; tools/call has a minute, or this if it is longer."),
-    key("mcp.connect_timeout", r#""2s""#, "How long connecting and negotiating may take."),
+    key("mcp.connect_timeout", r#""2s""#, "How long connecting and negotiating may take; three times that for a child process, which has to start."),
     key("mcp.health_check_interval", r#""30s""#, "How often each transport is asked whether it is well."),
     key("mcp.erlmcp.websocket.url", "", "Where the server listens for WebSockets: ws:// or wss://."),
     key("mcp.erlmcp.websocket.compression", "true", "Whether to negotiate permessage-deflate (RFC 7692)."),
