@@ -2,11 +2,12 @@
 
 # The Rust programs, in target/release, and the OTP application, in _build. The NIF is rebar3's to build, by a hook: built
 # here too, with other features of what it depends on, it would be built twice each time.
-build: setup
-	cargo build --release --workspace --exclude erlmcp-shm-native
-	rebar3 compile
+build:
+	@scripts/setup.sh build
+	cargo build --release -p erlmcp-shm -p erlmcp-shm-demo
+	PATH="$$PATH:$(CURDIR)/_build/debian/bin" rebar3 compile
 
-# Installs what is missing.
+# Installs what is missing for all of the targets.
 setup:
 	@scripts/setup.sh
 

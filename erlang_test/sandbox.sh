@@ -39,8 +39,11 @@ mkdir -p _build/default && ln -s "$libs" _build/default/lib
 PATH=$built:$PATH
 unset ERL_LIBS ERL_FLAGS ERL_AFLAGS ERL_ZFLAGS ROOTDIR BINDIR EMU PROGNAME
 
-# What is built or tested elsewhere: here it counts that what is named is there.
-make() { command make --dry-run "$@" >/dev/null; }
+# What is built or tested elsewhere: here it counts that what is named is there. A tarball is made of what is built.
+make() {
+  command make --dry-run "$@" >/dev/null || return
+  [[ $1 != dist ]] || scripts/dist.sh
+}
 exists() {
   while (($#)); do
     case $1 in

@@ -19,7 +19,7 @@ if [[ -n ${ERLMCP_SHM_NIF:-} ]]; then
 elif command -v cargo >/dev/null; then
   # Cargo itself says where the library is: the target folder may be moved by a variable or by a config file.
   built=$(
-    cargo build --release --manifest-path "$root/Cargo.toml" -p erlmcp-shm-native \
+    cargo build --profile nif --manifest-path "$root/Cargo.toml" -p erlmcp-shm-native \
       --message-format json-render-diagnostics |
       sed -nE 's/.*"filenames":\["([^"]*liberlmcp_shm_native\.(so|dylib))".*/\1/p'
   )

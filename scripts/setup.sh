@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Installs, from Debian's or Ubuntu's packages, what building and testing need beyond Rust, git and make.
+# Installs, from Debian's or Ubuntu's packages, what building and testing need beyond Rust, git and make; with the
+# argument `build`, what building alone needs, a tenth of it: Debian's common_test brings the graphical tools along.
 # Where all of it is there it installs nothing, and needs neither the network nor root.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The OTP applications that the suites, xref, dialyzer and rebar3 itself load.
-readonly otp=(common_test crypto dialyzer eunit inets parsetools public_key ssl syntax_tools tools)
+readonly purpose=${1:-test}
+
+# The OTP applications that a node and rebar3 itself load; and beyond them the suites, xref and dialyzer.
+otp=(crypto inets parsetools public_key ssl syntax_tools)
+[[ $purpose == build ]] || otp+=(common_test dialyzer eunit tools)
 
 say() { echo "setup: $*"; }
 
@@ -21,17 +26,18 @@ cc_works() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev
 missing() {
   # Rust links with cc, and cc with libc6-dev.
   cc_works || printf '%s\n' gcc libc6-dev
-  command -v rebar3 >/dev/null || echo rebar3
+  [[ $purpose == build ]] || command -v rebar3 >/dev/null || echo rebar3
   if ! command -v erl >/dev/null; then
-    printf '%s\n' erlang-base erlang-dev erlang-proper "${otp[@]/#/erlang-}" | tr _ -
+    printf '%s\n' erlang-base erlang-dev "${otp[@]/#/erlang-}" | tr _ -
+    [[ $purpose == build ]] || echo erlang-proper
     return
   fi
   # Debian keeps the header files in erlang-dev. An Erlang that is not Debian's gets proper from Hex, through rebar3.
   evaluate "
     Lacks = fun(App) -> code:lib_dir(App) =:= {error, bad_name} end,
     [io:format(\"erlang-~s~n\", [App]) || App <- [$(IFS=, && echo "${otp[*]}")], Lacks(App)],
-    code:root_dir() =:= \"/usr/lib/erlang\" andalso Lacks(proper) andalso io:format(\"erlang-proper~n\"),
-    filelib:wildcard(code:lib_dir() ++ \"/common_test-*/include/ct.hrl\") =:= [] andalso io:format(\"erlang-dev~n\")
+    \"$purpose\" =/= \"build\" andalso code:root_dir() =:= \"/usr/lib/erlang\" andalso Lacks(proper) andalso io:format(\"erlang-proper~n\"),
+    filelib:wildcard(code:lib_dir() ++ \"/public_key-*/include/public_key.hrl\") =:= [] andalso io:format(\"erlang-dev~n\")
   " | tr _ -
 }
 
@@ -61,37 +67,54 @@ install_packages() {
     die "could not be installed (apt-get says why above; is the network there?): $*"
 }
 
-# Erlang libraries that Debian has in no package of their own, but compiled in that of a program that uses them: they
-# are taken out of it, and the program is not installed. rebar.config.script finds them there; where they cannot be
-# had like that, rebar3 fetches them from Hex.
-readonly borrowed=_build/debian/lib
-readonly from=rabbitmq-server
+# What is borrowed is taken out of a package, and the package is not installed.
+readonly borrowed=_build/debian
+unpacked=$(mktemp -d)
+trap 'rm -rf "$unpacked"' EXIT
+# As the Makefile has it.
+[[ $purpose != build ]] || PATH+=:$PWD/$borrowed/bin
+
+# apt drops its rights to download, and then may not write here.
+unpack() { (cd "$unpacked" && apt-get -q download "$1" 2>/dev/null >&2 && dpkg -x "$1"_*.deb .); }
+
+# Without a list apt knows of no package.
+fetch() {
+  command -v apt-get >/dev/null || return 1
+  say "taking $2 out of Debian's $1"
+  unpack "$1" || { update_lists && unpack "$1"; }
+}
+
+# One file, whose package wants all of Erlang for what building does not use.
+borrow_rebar3() {
+  command -v rebar3 >/dev/null && return
+  fetch rebar3 rebar3 || die "rebar3 is not on the PATH, and Debian's cannot be had here: https://rebar3.org"
+  install -D -m 755 "$unpacked/usr/bin/rebar3" "$borrowed/bin/rebar3"
+}
+
+# Erlang libraries that Debian has in no package of their own, but compiled in that of a program that uses them.
+# rebar.config.script finds them there; where they cannot be had like that, rebar3 fetches them from Hex.
 readonly libraries=(cowboy cowlib ranch prometheus accept quantile_estimator)
 
 borrow_libraries() {
-  local lacking
+  local lacking library licence
   lacking=$(evaluate "[io:format(\"~s \", [A]) || A <- [$(IFS=, && echo "${libraries[*]}")], code:lib_dir(A) =:= {error, bad_name}]")
-  if [[ -n $lacking ]] && ! compgen -G "$borrowed/cowboy-*/ebin/cowboy.app" >/dev/null; then
-    say "taking $lacking out of Debian's $from"
-    local folder library
-    folder=$(mktemp -d)
-    # shellcheck disable=SC2064 # the folder is known now
-    trap "rm -rf '$folder'" EXIT
-    # apt drops its rights to download, and then may not write here. Without a list it knows no such package.
-    download() { (cd "$folder" && apt-get -q download "$from" 2>/dev/null >&2 && dpkg -x "$from"_*.deb .); }
-    if ! download && ! { update_lists && download; }; then
-      say "$from cannot be had here; rebar3 will want Hex for: $lacking"
-      return
+  if [[ -n $lacking ]] && ! compgen -G "$borrowed/lib/cowboy-*/LICENSE" >/dev/null; then
+    if fetch rabbitmq-server "${lacking% }"; then
+      mkdir -p "$borrowed/lib"
+      for library in "${libraries[@]}"; do
+        rm -rf "$borrowed/lib/$library"-[0-9]*
+        cp -r "$unpacked"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]* "$borrowed/lib/"
+      done
+      # Of one author and under one licence, which whoever passes them on has to pass on too.
+      licence=$(echo "$unpacked"/usr/lib/rabbitmq/lib/rabbitmq_server-*/LICENSE-ISC-cowboy)
+      for library in cowboy cowlib ranch; do cp "$licence" "$(echo "$borrowed/lib/$library"-[0-9]*)/LICENSE"; done
+    else
+      say "rabbitmq-server cannot be had here; rebar3 will want Hex for: $lacking"
     fi
-    mkdir -p "$borrowed"
-    for library in "${libraries[@]}"; do
-      rm -rf "$borrowed/$library"-[0-9]*
-      cp -r "$folder"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]* "$borrowed/"
-    done
   fi
   # So that ERL_LIBS=_build/default/lib is all that a node needs.
   local path name
-  for path in "$borrowed"/*-[0-9]*; do
+  for path in "$borrowed"/lib/*-[0-9]*; do
     [[ -d $path ]] || continue
     name=${path##*/}
     mkdir -p _build/default/lib
@@ -99,7 +122,6 @@ borrow_libraries() {
   done
 }
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v cargo >/dev/null || die "cargo is not on the PATH: install Rust (https://rustup.rs) and run this again"
 
 packages=$(missing | xargs)
@@ -112,6 +134,7 @@ else
   say "nothing to install"
 fi
 
+[[ $purpose != build ]] || borrow_rebar3
 borrow_libraries
 
 release=$(evaluate 'io:format(erlang:system_info(otp_release))')
