@@ -66,14 +66,16 @@ install_packages() {
 # had like that, rebar3 fetches them from Hex.
 readonly borrowed=_build/debian/lib
 readonly from=rabbitmq-server
-readonly libraries=(cowboy cowlib ranch prometheus accept quantile_estimator)
+readonly libraries=(cowboy cowlib ranch prometheus)
+# What prometheus needs below itself depends on its version; the package has what its own needs.
+readonly below=(accept quantile_estimator ddskerl)
 
 borrow_libraries() {
   local lacking
   lacking=$(evaluate "[io:format(\"~s \", [A]) || A <- [$(IFS=, && echo "${libraries[*]}")], code:lib_dir(A) =:= {error, bad_name}]")
   if [[ -n $lacking ]] && ! compgen -G "$borrowed/cowboy-*/ebin/cowboy.app" >/dev/null; then
     say "taking $lacking out of Debian's $from"
-    local folder library
+    local folder library found
     folder=$(mktemp -d)
     # shellcheck disable=SC2064 # the folder is known now
     trap "rm -rf '$folder'" EXIT
@@ -84,9 +86,11 @@ borrow_libraries() {
       return
     fi
     mkdir -p "$borrowed"
-    for library in "${libraries[@]}"; do
+    for library in "${libraries[@]}" "${below[@]}"; do
       rm -rf "$borrowed/$library"-[0-9]*
-      cp -r "$folder"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]* "$borrowed/"
+      for found in "$folder"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]*; do
+        [[ ! -d $found ]] || cp -r "$found" "$borrowed/"
+      done
     done
   fi
   # So that ERL_LIBS=_build/default/lib is all that a node needs.
@@ -116,7 +120,7 @@ borrow_libraries
 
 release=$(evaluate 'io:format(erlang:system_info(otp_release))')
 ((release >= 25)) || die "Erlang/OTP 25 or newer is needed, and $(command -v erl) is OTP $release"
-((release <= 28)) || say "OTP $release is newer than what is tested (25 to 28)"
+((release <= 29)) || say "OTP $release is newer than what is tested (25 to 29)"
 say "$(cargo --version)"
 say "$(rebar3 version)"
 say "$(cc --version | head -n 1)"
