@@ -49,7 +49,7 @@ init_per_testcase(Case, Config) ->
     [{case_name, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    catch gen_server:stop(?F),
+    erlmcp_shm_test:stop(?F),
     erlmcp_shm_test:stop().
 
 %%% Transports
@@ -128,7 +128,8 @@ by_priority(_Config) ->
 
 selects_the_best(_Config) ->
     Peer = ?P:start(),
-    Wanted = [transport(websocket, 10, Ws = ?P:start()), transport(http, 8, Peer), transport(stdio, 5, Peer)],
+    Ws = ?P:start(),
+    Wanted = [transport(websocket, 10, Ws), transport(http, 8, Peer), transport(stdio, 5, Peer)],
     _ = start([]),
     {ok, Pid} = ?F:select_transport(Wanted, #{}),
     ?assertMatch({ok, #{type := websocket, health := healthy}}, ?F:get_info(Pid)),
@@ -607,7 +608,7 @@ telemetry(_Config) ->
          || Event <- [[transport, up], [failover], [breaker], [active], [transport, down], [health_check]]
         ]
     after
-        catch gen_server:stop(?F),
+        erlmcp_shm_test:stop(?F),
         true = unregister(telemetry_test),
         true = code:delete(telemetry),
         code:purge(telemetry)

@@ -54,7 +54,7 @@ init_per_testcase(Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     _ = logger:remove_handler(?MODULE),
     _ = erlmcp_shm_handler:set(undefined),
-    catch gen_server:stop(?B),
+    erlmcp_shm_test:stop(?B),
     %% What one that was killed would have gone on with.
     ok = ?B:forget(),
     ?S:unload_registry(),

@@ -56,8 +56,8 @@ property(Base) ->
             [ok = ?B:sync(Name) || {Name, _} <- ?SERVERS],
             Model =:= store()
         after
-            catch gen_server:stop(?B),
-            [catch ?S:stop(Name) || {Name, _} <- ?SERVERS],
+            erlmcp_shm_test:stop(?B),
+            [erlmcp_shm_test:stop(Name) || {Name, _} <- ?SERVERS],
             erlmcp_shm_test:stop(),
             [file:delete(File) || File <- filelib:wildcard(Path ++ "*")]
         end

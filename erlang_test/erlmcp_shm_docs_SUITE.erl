@@ -101,7 +101,7 @@ libs(Dir) ->
             ok = filelib:ensure_dir(Link),
             _ = file:make_symlink(code:lib_dir(App), Link)
         end
-     || App <- [erlmcp_shm, cowboy, cowlib, ranch, prometheus, accept, quantile_estimator], is_list(code:lib_dir(App))
+     || App <- [erlmcp_shm, cowboy, cowlib, ranch, prometheus, accept, quantile_estimator, ddskerl], is_list(code:lib_dir(App))
     ],
     Libs.
 

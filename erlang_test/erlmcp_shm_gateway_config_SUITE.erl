@@ -437,7 +437,12 @@ in_node(Config, App, Flow, Fun) ->
     try
         Fun(Node)
     after
-        catch peer:stop(Node)
+        %% One that fell has ended already.
+        try
+            peer:stop(Node)
+        catch
+            exit:_ -> ok
+        end
     end.
 
 call(Node, M, F, A) ->

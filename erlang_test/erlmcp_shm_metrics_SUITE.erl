@@ -29,7 +29,7 @@ init_per_testcase(Case, Config) ->
     [{case_name, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    catch gen_server:stop(?F),
+    erlmcp_shm_test:stop(?F),
     erlmcp_shm_test:stop().
 
 start(Config) ->
@@ -136,7 +136,7 @@ every_key(Config) ->
             failover_success_rate := 1.0,
             shm_size_bytes := 1048576,
             shm_entries := 1,
-            shm_fragmentation := 0.0,
+            shm_fragmentation := +0.0,
             reporting_clients := 1
         },
         Metrics
@@ -199,10 +199,10 @@ bad_reports(Config) ->
     ],
     [report(Session, Good#{Key => Value, <<"reads_l2">> => 5}) || {Key, Value} <- Bad, Key =/= <<"reads_l2">>],
     report(Session, Good#{<<"reads_l2">> => 0.5}),
-    ?assertMatch(#{cache_hit_rate_l1 := 1.0, cache_hit_rate_l2 := 0.0, latency_p99_ns := 10}, ?F:metrics()),
+    ?assertMatch(#{cache_hit_rate_l1 := 1.0, cache_hit_rate_l2 := +0.0, latency_p99_ns := 10}, ?F:metrics()),
     %% One that says less says nothing of the rest.
     report(Session, #{}),
-    ?assertMatch(#{cache_hit_rate_l1 := 0.0, reporting_clients := 1}, ?F:metrics()).
+    ?assertMatch(#{cache_hit_rate_l1 := +0.0, reporting_clients := 1}, ?F:metrics()).
 
 %% Rank max(1, round(n p / 100)), of the sum of all.
 percentiles(Config) ->

@@ -16,7 +16,7 @@ init_per_testcase(Case, Config) ->
     [{case_name, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    catch gen_server:stop(erlmcp_claude_flow),
+    erlmcp_shm_test:stop(erlmcp_claude_flow),
     erlmcp_shm_test:stop().
 
 %%% By their names

@@ -168,7 +168,7 @@ kill_until(Monitor, N) ->
     receive
         {'DOWN', Monitor, process, _, _} -> ok
     after 5 ->
-        catch exit(whereis(?E), kill),
+        [exit(Pid, kill) || Pid <- [whereis(?E)], is_pid(Pid)],
         kill_until(Monitor, N - 1)
     end.
 

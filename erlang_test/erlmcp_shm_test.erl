@@ -6,6 +6,7 @@
     start/1,
     start_unlinked/1,
     stop/0,
+    stop/1,
     open/1,
     open/2,
     open_options/0,
@@ -48,8 +49,16 @@ start_unlinked(Options) ->
 stop() ->
     _ = application:stop(erlmcp_shm),
     _ = application:unset_env(erlmcp_shm, claude_flow),
-    catch gen_server:stop(erlmcp_shm_exporter),
+    stop(erlmcp_shm_exporter),
     erlmcp_shm_writer:release().
+
+%% Where it does not run, or ends by itself meanwhile, there is nothing to stop.
+stop(Server) ->
+    try
+        gen_server:stop(Server)
+    catch
+        exit:_ -> ok
+    end.
 
 %%% The native functions by themselves
 

@@ -201,7 +201,7 @@ registry(Owner) ->
     stand_in(erlmcp_registry, ?MODULE, [{find_server, 1}, {list_servers, 0}]).
 
 unload_registry() ->
-    catch ets:delete(?MODULE),
+    [ets:delete(Table) || Table <- [ets:whereis(?MODULE)], Table =/= undefined],
     unload(erlmcp_registry).
 
 %% A module of that name whose functions are those of another.

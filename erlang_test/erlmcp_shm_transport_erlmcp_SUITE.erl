@@ -28,7 +28,7 @@ init_per_testcase(_Case, Config) ->
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    catch gen_server:stop(erlmcp_claude_flow),
+    erlmcp_shm_test:stop(erlmcp_claude_flow),
     [?S:unload(Module) || Module <- [erlmcp_transport_tcp, erlmcp_transport_stdio, erlmcp_transport_http]],
     ok.
 

@@ -93,17 +93,21 @@ borrow_rebar3() {
 
 # Erlang libraries that Debian has in no package of their own, but compiled in that of a program that uses them.
 # rebar.config.script finds them there; where they cannot be had like that, rebar3 fetches them from Hex.
-readonly libraries=(cowboy cowlib ranch prometheus accept quantile_estimator)
+readonly libraries=(cowboy cowlib ranch prometheus)
+# What prometheus needs below itself depends on its version; the package has what its own needs.
+readonly below=(accept quantile_estimator ddskerl)
 
 borrow_libraries() {
-  local lacking library licence
+  local lacking library found licence
   lacking=$(evaluate "[io:format(\"~s \", [A]) || A <- [$(IFS=, && echo "${libraries[*]}")], code:lib_dir(A) =:= {error, bad_name}]")
   if [[ -n $lacking ]] && ! compgen -G "$borrowed/lib/cowboy-*/LICENSE" >/dev/null; then
     if fetch rabbitmq-server "${lacking% }"; then
       mkdir -p "$borrowed/lib"
-      for library in "${libraries[@]}"; do
+      for library in "${libraries[@]}" "${below[@]}"; do
         rm -rf "$borrowed/lib/$library"-[0-9]*
-        cp -r "$unpacked"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]* "$borrowed/lib/"
+        for found in "$unpacked"/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/"$library"-[0-9]*; do
+          [[ ! -d $found ]] || cp -r "$found" "$borrowed/lib/"
+        done
       done
       # Of one author and under one licence, which whoever passes them on has to pass on too.
       licence=$(echo "$unpacked"/usr/lib/rabbitmq/lib/rabbitmq_server-*/LICENSE-ISC-cowboy)
@@ -139,7 +143,7 @@ borrow_libraries
 
 release=$(evaluate 'io:format(erlang:system_info(otp_release))')
 ((release >= 25)) || die "Erlang/OTP 25 or newer is needed, and $(command -v erl) is OTP $release"
-((release <= 28)) || say "OTP $release is newer than what is tested (25 to 28)"
+((release <= 29)) || say "OTP $release is newer than what is tested (25 to 29)"
 say "$(cargo --version)"
 say "$(rebar3 version)"
 say "$(cc --version | head -n 1)"

@@ -44,5 +44,7 @@ printf '\n== each crate built from its package, and by the oldest Rust\n'
 scripts/package.sh --verify
 printf '\n== other targets\n'
 scripts/cross.sh
+printf '\n== everything on the Erlangs of other Debians\n'
+scripts/otp.sh
 printf '\n== a release whose NIF is compiled as a dependency\n'
 scripts/release.sh --compile

@@ -104,7 +104,7 @@ entry(Kind, Key, State, At) ->
     end.
 
 maps(State) ->
-    [{At, Map} || At <- lists:seq(1, tuple_size(State)), is_map(Map = element(At, State))].
+    [{At, Map} || {At, Map} <- lists:enumerate(tuple_to_list(State)), is_map(Map)].
 
 kind(_, Value) when is_tuple(Value), tuple_size(Value) >= 2, is_tuple(element(1, Value)) ->
     case element(1, element(1, Value)) of
