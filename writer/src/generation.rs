@@ -22,6 +22,7 @@ use erlmcp_shm_layout::{
 };
 use rustix::thread::futex;
 
+use crate::hints::Hints;
 use crate::region::{Claim, HUGE, Region};
 use crate::sizing::{Limits, Plan};
 use crate::{WriteError, sys};
@@ -46,6 +47,7 @@ pub struct Mapped {
     pub populated: AtomicU64,
     /// Bytes from the start that have huge pages.
     pub huge: AtomicU64,
+    pub hints: Hints,
 }
 
 /// Who a generation belongs to, and where it stands among its siblings.
@@ -157,6 +159,7 @@ impl Mapped {
             id,
             populated: AtomicU64::new(populated),
             huge: AtomicU64::new(huge as u64),
+            hints: Hints::new(header.slot_count),
         })
     }
 
@@ -216,21 +219,18 @@ impl Mapped {
         log <= self.header.file_size && slots <= self.header.slot_count / 2
     }
 
-    /// Starts to fetch the home slot of a hash.
-    pub fn fetch_home(&self, hash: u64) {
+    /// Starts to fetch the home slot of a hash, and the hint which record it names.
+    pub fn fetch_slot(&self, hash: u64) {
         let home = hash & (self.header.slot_count - 1);
         self.region
             .prefetch((HEADER_SIZE as u64) + home * SLOT_SIZE as u64);
+        self.hints.fetch(hash);
     }
 
-    /// Starts to fetch the key of the record that a put of this one replaces, to be compared later.
-    pub fn fetch_old_key(&self, kind: Kind, key: &[u8], hash: u64) {
-        let fetch = |v: &SlotValue| {
-            self.region.prefetch(v.record + RecordShape::of(v).key);
-            true
-        };
-        // Whatever is wrong with the index, the place that is looked for next tells.
-        let _ = self.index().probe(hash, kind, key.len() as u16, fetch);
+    /// Starts to fetch the key, of this hash and length, of the record that a change of it replaces, by the hint.
+    pub fn fetch_old_key(&self, hash: u64, key_len: u16) {
+        let key = RecordShape::new(key_len, 0, 0).key;
+        self.region.prefetch(self.hints.record(hash) + key);
     }
 
     /// Whether a record has room, whatever the key's slot says: as a new key it would have. (That the
@@ -246,18 +246,7 @@ impl Mapped {
         admitted && self.fits(&after, &Pending::default())
     }
 
-    /// Appends a record while what its place takes is fetched: the slot during the copying, the old key
-    /// during the checksum. For the caller to publish, or to retract where there is no place.
-    pub fn append_early(&self, record: &Record<'_>, hash: u64) -> Claim<'_> {
-        let total = record.shape().total;
-        let mut claim = self.region.claim(total).expect("room was checked");
-        record.fill(claim.bytes());
-        self.fetch_old_key(record.kind, record.key, hash);
-        Record::sign(claim.bytes());
-        claim
-    }
-
-    /// Appends a record, for the caller to publish.
+    /// Appends a record, for the caller to publish, or to retract where there is no place.
     ///
     /// # Panics
     /// If it does not fit, which the caller has checked: then the bookkeeping is wrong, and going on
@@ -277,6 +266,7 @@ impl Mapped {
         let value = record.slot_value(claim.seal());
         let slot = place.slot.expect("reach was checked");
         slot.publish(place.hash, &value);
+        self.hints.note(place.hash, value.record);
         // The next record goes right behind, and is likely of the same size: its lines may come from
         // memory while the caller is elsewhere.
         let next = value.record + RecordShape::of(&value).total;
@@ -349,6 +339,7 @@ impl Generation {
         let place = map.place(value.kind, key, hash);
         let Some(slot) = place.slot else { return false };
         slot.publish(hash, &value);
+        map.hints.note(hash, offset);
         let total = RecordShape::of(&value).total;
         stats.live_bytes += total;
         stats.entries += 1;

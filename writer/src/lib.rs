@@ -59,6 +59,7 @@ mod fault {
 }
 mod figures;
 mod generation;
+mod hints;
 mod limits;
 mod open;
 mod options;

@@ -25,6 +25,7 @@ use rustix::fs::OFlags;
 
 use crate::WriteError;
 use crate::generation::{Generation, Mapped, wake};
+use crate::hints::Hints;
 use crate::region::Region;
 use crate::sys::{self, FileId};
 
@@ -71,6 +72,7 @@ pub fn open(path: &Path) -> Result<Option<Remains>, WriteError> {
         id,
         populated: AtomicU64::new(0),
         huge: AtomicU64::new(0),
+        hints: Hints::default(),
     };
     let stats = map.words().stats().unwrap_or_default();
     let counters = [

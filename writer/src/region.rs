@@ -139,15 +139,7 @@ impl Region {
     /// Starts to fetch the cache line at an offset, which may be any number.
     #[inline]
     pub fn prefetch(&self, offset: u64) {
-        let line = self.base.as_ptr().wrapping_add(offset as usize);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint; it faults on no address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
+        prefetch(self.base.as_ptr().wrapping_add(offset as usize));
     }
 
     /// Gives the bytes `from..to` their pages now, so that no put meets a page fault there. Older
@@ -173,6 +165,19 @@ impl Region {
         // SAFETY: inside the mapping, and the advice changes no byte of it.
         unsafe { libc::madvise(self.base.as_ptr().add(offset).cast(), len, advice) == 0 }
     }
+}
+
+/// Starts to fetch the cache line of an address, which may be any.
+#[inline]
+pub fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it faults on no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 /// Reserves address space and maps the file inside it on a 2 MiB boundary.

@@ -165,12 +165,13 @@ impl State {
         let Generation { map, stats } = current;
         let (kind, key) = op.key();
         let hash = map.hash(kind, key);
-        map.fetch_home(hash);
+        map.fetch_slot(hash);
         let record = op.record(self.version + 1);
         // Where there is room in any case, the record is written while its slot and the old one's key are
         // on their way from memory: those misses are most of what a put costs.
         let early = !record.tombstone && build.is_none() && map.has_room(stats, limits, &record);
-        let early = early.then(|| map.append_early(&record, hash));
+        map.fetch_old_key(hash, key.len() as u16);
+        let early = early.then(|| map.append(&record));
         fault::point();
         let place = map.place(kind, key, hash);
         if record.tombstone && place.live().is_none() {
@@ -223,22 +224,19 @@ impl State {
 
     /// Starts to fetch the slot of a change to come.
     pub fn fetch_slot(&self, op: &Op<'_>) {
-        self.fetch(op, Mapped::fetch_home);
+        self.fetch(op, |map, hash, _| map.fetch_slot(hash));
     }
 
-    /// Starts to fetch the key that a change to come replaces, by its slot.
+    /// Starts to fetch the key that a change to come replaces, once its slot was asked for.
     pub fn fetch_old_key(&self, op: &Op<'_>) {
-        self.fetch(op, |map, hash| {
-            let (kind, key) = op.key();
-            map.fetch_old_key(kind, key, hash);
-        });
+        self.fetch(op, Mapped::fetch_old_key);
     }
 
-    fn fetch(&self, op: &Op<'_>, what: impl Fn(&Mapped, u64)) {
+    fn fetch(&self, op: &Op<'_>, what: impl Fn(&Mapped, u64, u16)) {
         if let Some(open) = &self.open {
             let (kind, key) = op.key();
             let map = &open.current.map;
-            what(map, map.hash(kind, key));
+            what(map, map.hash(kind, key), key.len() as u16);
         }
     }
 

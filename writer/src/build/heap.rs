@@ -15,9 +15,9 @@ fn old(start: u64) -> (Generation, u64) {
     let mut old = generation(64 << 10, start);
     for version in 1..=12 {
         let data = vec![version as u8; 200 * version as usize];
-        assert!(old.change(&record(version, &key(version % KEYS), &data), false));
+        assert!(old.change(&record(version, &key(version % KEYS), &data)));
     }
-    assert!(old.change(&tombstone(13, &key(0)), false));
+    assert!(old.change(&tombstone(13, &key(0))));
     (old, 13)
 }
 
@@ -30,7 +30,7 @@ fn change(current: &mut Generation, build: &mut Build, record: &Record<'_>) -> b
         kind: KIND,
         key: record.key,
     };
-    build.take(&op, record, reserved) && current.change(record, false)
+    build.take(&op, record, reserved) && current.change(record)
 }
 
 /// Copies what is older than the build, as its thread does.
@@ -110,7 +110,7 @@ fn puts_leave_room_for_what_is_still_to_be_copied() {
                 let lives = next
                     .find(&key(number))
                     .is_some_and(|found| !found.tombstone);
-                assert!(!lives || next.change(&tombstone(version + number, &key(number)), false));
+                assert!(!lives || next.change(&tombstone(version + number, &key(number))));
             }
         }
         assert!(taken > 100, "{taken} puts: hardly any found room");

@@ -35,6 +35,7 @@ pub fn generation(size: u64, start: u64) -> Generation {
         id: (0, 0),
         populated: AtomicU64::new(0),
         huge: AtomicU64::new(0),
+        hints: Hints::new(header.slot_count),
     };
     Generation::new(map, &Stats::default())
 }
@@ -62,22 +63,18 @@ pub fn tombstone(version: u64, key: &[u8]) -> Record<'_> {
 }
 
 impl Generation {
-    /// Publishes as the writer does; `early`: with the record written before its place is known.
-    /// `false` where log or index have no room.
-    pub fn change(&mut self, record: &Record<'_>, early: bool) -> bool {
+    /// Publishes as the writer does. `false` where log or index have no room.
+    pub fn change(&mut self, record: &Record<'_>) -> bool {
         let map = &self.map;
         let hash = map.hash(record.kind, record.key);
-        map.fetch_home(hash);
+        map.fetch_slot(hash);
+        map.fetch_old_key(hash, record.key.len() as u16);
         let place = map.place(record.kind, record.key, hash);
         let after = place.after(&self.stats, record);
         if !place.is_reachable() || !map.fits(&after, &Pending::default()) {
             return false;
         }
-        let claim = match early {
-            true => map.append_early(record, hash),
-            false => map.append(record),
-        };
-        map.publish(&place, record, claim);
+        map.publish(&place, record, map.append(record));
         self.stats = after;
         self.stats.version = record.version;
         self.announce(record.version);
@@ -107,13 +104,13 @@ fn hits_misses_and_tombstones() {
         for version in 1..=30 {
             let key = [(version % 5) as u8; 9];
             let data = vec![version as u8; version as usize];
-            assert!(generation.change(&record(version, &key, &data), version % 2 == 0));
+            assert!(generation.change(&record(version, &key, &data)));
             let found = generation.find(&key).unwrap();
             assert_eq!((found.version, found.data), (version, &data[..]));
             assert_eq!(generation.announced(), (generation.stats, version));
         }
         let gone = tombstone(31, &[0; 9]);
-        assert!(generation.change(&gone, false));
+        assert!(generation.change(&gone));
         assert!(generation.find(&[0; 9]).unwrap().tombstone);
         let place = |key: &[u8]| {
             generation
@@ -141,7 +138,7 @@ fn the_log_is_filled_to_its_last_byte() {
         let key = [1; 9];
         let mut publish = |generation: &mut Generation, data: &[u8]| {
             version += 1;
-            generation.change(&record(version, &key, data), version % 2 == 0)
+            generation.change(&record(version, &key, data))
         };
         while publish(&mut generation, &[7; 500]) {}
         let room = |generation: &Generation| {
@@ -154,7 +151,7 @@ fn the_log_is_filled_to_its_last_byte() {
         assert_eq!(before, [8]);
         // The reserve takes a tombstone, and that is all.
         let gone = tombstone(1000, &key);
-        assert!(generation.change(&gone, false));
+        assert!(generation.change(&gone));
         while let Some(mut claim) = generation.map.region.claim(1) {
             claim.bytes().fill(0);
             claim.seal();
@@ -170,7 +167,7 @@ fn what_is_copied_is_the_same() {
         let mut old = generation(64 << 10, start);
         for version in 1..=20 {
             let key = [(version % 7) as u8; 12];
-            assert!(old.change(&record(version, &key, &[version as u8; 1000]), true));
+            assert!(old.change(&record(version, &key, &[version as u8; 1000])));
         }
         // Just as long as it takes: the last copy ends with the last byte.
         let mut next = generation(old.map.header.log_offset() + old.stats.live_bytes, start);
@@ -202,9 +199,9 @@ fn a_record_without_a_place_is_retracted() {
     let mut generation = generation(8192, 0);
     let first = record(1, b"key", b"data");
     let hash = generation.map.hash(KIND, first.key);
-    generation.map.append_early(&first, hash).retract();
+    generation.map.append(&first).retract();
     assert!(generation.find(b"key").is_none());
-    assert!(generation.change(&record(2, b"key", b"other"), true));
+    assert!(generation.change(&record(2, b"key", b"other")));
     let at = generation.map.header.log_offset();
     let place = generation.map.place(KIND, b"key", hash);
     assert_eq!(place.live().unwrap().record, at);

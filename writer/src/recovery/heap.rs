@@ -20,10 +20,10 @@ fn image(start: u64) -> (Vec<u8>, HashMap<u64, u64>) {
     let fill = |generation: &mut Generation, newest: &mut HashMap<u64, u64>| {
         for version in 1..=14 {
             let data = data(version);
-            assert!(generation.change(&record(version, &key(version % KEYS), &data), false));
+            assert!(generation.change(&record(version, &key(version % KEYS), &data)));
             newest.insert(version % KEYS, version);
         }
-        assert!(generation.change(&tombstone(15, &key(3)), false));
+        assert!(generation.change(&tombstone(15, &key(3))));
         newest.remove(&3);
     };
     let mut roomy = generation(64 << 10, start);
@@ -77,6 +77,7 @@ fn remains(bytes: &[u8]) -> Option<Remains> {
         id: (0, 0),
         populated: AtomicU64::new(0),
         huge: AtomicU64::new(0),
+        hints: Hints::default(),
     };
     let stats = map.words().stats().unwrap_or_default();
     Some(Remains { map, stats })
