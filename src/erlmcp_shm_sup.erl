@@ -19,12 +19,15 @@ start_link(Config) ->
 init(Config) ->
     {ok, {#{strategy => one_for_one, intensity => 50, period => 10}, children(Config)}}.
 
-%% The exporter and the bridge have places of their own here, so that they do not end with the gateway.
+%% The exporter, the bridge and what sessions share have places of their own here, so that they do not end with the gateway.
+%% (A session may be of a transport that somebody started by itself.)
 children(#{enabled := false}) ->
     [];
 children(#{shared_memory := SharedMemory, bridge := Bridge} = Config) ->
     Gateway = Config#{shared_memory := SharedMemory#{enabled := false}, bridge := Bridge#{enabled := false}},
+    Services = #{id => erlmcp_shm_services, start => {erlmcp_shm_services, start_link, []}, type => supervisor},
     lists:append([
+        [Services],
         [erlmcp_shm_exporter:child_spec(SharedMemory) || enabled(SharedMemory)],
         [erlmcp_claude_flow:child_spec(Gateway)],
         [erlmcp_shm_bridge:child_spec(Bridge) || enabled(Bridge)]
