@@ -643,7 +643,13 @@ one_measure(Request, Server) ->
 configuration(_Config) ->
     {ok, #{bridge := Off}} = erlmcp_shm_config:claude_flow(#{}),
     ?assertEqual(false, maps:get(enabled, Off)),
-    {ok, #{bridge := On} = Flow} = erlmcp_shm_config:claude_flow(#{bridge => true}),
+    %% It would have nothing to publish in.
+    [
+        ?assertEqual({error, {bad_config, [bridge], {needs, shared_memory}}}, erlmcp_shm_config:claude_flow(Without))
+     || Without <- [#{bridge => true}, #{bridge => #{}, shared_memory => false}, #{bridge => true, shared_memory => #{enabled => false}}]
+    ],
+    {ok, _} = erlmcp_shm_config:claude_flow(#{enabled => false, bridge => true}),
+    {ok, #{bridge := On} = Flow} = erlmcp_shm_config:claude_flow(#{bridge => true, shared_memory => true}),
     Common = #{
         reconcile_interval => 30000,
         on_down => keep,
@@ -655,6 +661,7 @@ configuration(_Config) ->
     ?assertEqual({ok, Flow}, erlmcp_shm_config:claude_flow(Flow)),
     %% What is said of all is said of each.
     {ok, #{bridge := #{servers := [A, B, C]}} = Named} = erlmcp_shm_config:claude_flow(#{
+        shared_memory => true,
         bridge => #{
             on_down => withdraw,
             servers => [#{server => a}, #{server => <<"b">>, on_down => keep, prefix => "b_"}, #{server => self(), name => "c"}]
@@ -666,7 +673,7 @@ configuration(_Config) ->
     ?assertEqual(Common#{server => self(), name => <<"c">>, prefix => None, on_down => withdraw}, C),
     ?assertEqual({ok, Named}, erlmcp_shm_config:claude_flow(Named)),
     [
-        ?assertEqual({error, {bad_config, [bridge | Path], Value}}, erlmcp_shm_config:claude_flow(#{bridge => Bridge}))
+        ?assertEqual({error, {bad_config, [bridge | Path], Value}}, erlmcp_shm_config:claude_flow(#{shared_memory => true, bridge => Bridge}))
      || {Bridge, Path, Value} <- [
             {1, [], 1},
             {#{unknown => 1}, [unknown], 1},

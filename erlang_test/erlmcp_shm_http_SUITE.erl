@@ -32,6 +32,7 @@ all() ->
         three_on_one_port,
         metrics,
         metrics_of_several,
+        metrics_by_any_token,
         http2
     ].
 
@@ -455,6 +456,29 @@ metrics(_Config) ->
     ?assertMatch({404, _, _}, ?W:request(Elsewhere, "GET", "/metrics", [])),
     {_, Nowhere} = start(#{metrics_path => false}),
     ?assertMatch({404, _, _}, ?W:request(Nowhere, "GET", "/metrics", [])).
+
+%% Whom one of the listener's transports lets in.
+metrics_by_any_token(_Config) ->
+    {Http, Port} = start(#{auth_token => <<"one">>, rate_limit => 1}),
+    Status = fun(Headers) -> element(1, ?W:request(Port, "GET", "/metrics", Headers)) end,
+    Bearer = fun(Token) -> [{"authorization", "Bearer " ++ Token}] end,
+    {ok, Sse} = erlmcp_shm_transport_sse:start_link(
+        #{port => Port, auth_token => "two", allowed_origins => ["https://graphs.example"]}, self()
+    ),
+    %% Without a token of its own, it takes none away.
+    {ok, Ws} = erlmcp_shm_transport_ws:start_link(#{port => Port}, self()),
+    ?assertEqual([401, 401, 200, 200], [Status(Headers) || Headers <- [[], Bearer("three"), Bearer("one"), Bearer("two")]]),
+    ?assertEqual([200, 200, 403], [
+        Status([{"origin", Origin} | Bearer("one")])
+     || Origin <- ["https://graphs.example", "http://localhost:3000", "https://evil.example"]
+    ]),
+    %% Elsewhere, everybody's own.
+    ?assertMatch({401, _, _}, ?W:request(Port, "GET", "/mcp/sse", Bearer("one"))),
+    ok = erlmcp_shm_transport_sse:close(Sse),
+    ?assertEqual([200, 401], [Status(Headers) || Headers <- [Bearer("one"), Bearer("two")]]),
+    ok = ?H:close(Http),
+    ?assertEqual(200, Status([])),
+    ok = erlmcp_shm_transport_ws:close(Ws).
 
 %% One path for all transports of a listener, as long as one of them is there, and not that of another thing.
 metrics_of_several(_Config) ->

@@ -90,6 +90,7 @@ nothing_runs(_Config) ->
         #{
             transport_type => none,
             transport_health => unhealthy,
+            transports_unavailable => [],
             active_connections => 0,
             cache_hit_rate_l1 => 0.0,
             cache_hit_rate_l2 => 0.0,

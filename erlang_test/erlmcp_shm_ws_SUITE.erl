@@ -14,6 +14,9 @@ all() ->
         sending,
         batches,
         deflate,
+        compressed_and_large,
+        unpacked_too_large,
+        control_frames,
         slow_client,
         refusals,
         limits,
@@ -22,8 +25,10 @@ all() ->
         killed,
         one_listener,
         listener_gone,
+        changes_gone,
         tls,
         no_cowboy,
+        gateway_without_cowboy,
         many
     ].
 
@@ -127,21 +132,136 @@ deflate(_Config) ->
     {{2#1100, 1, Second}, _} = ?W:ws_frame(C1),
     ?assertMatch(#{<<"id">> := 2}, ?W:term(iolist_to_binary(zlib:inflate(Z, <<Second/binary, 0, 0, 255, 255>>)))),
     ok = zlib:close(Z),
-    %% A few bytes that would be very many; and more bytes than a compressed frame may have.
-    [
-        begin
-            {{101, _}, C} = ?W:ws(Port, "/mcp/ws", Offer),
-            ok = ?W:ws_send(C, {2#1100, 1, Frame}),
-            ?assertEqual(1009, close_code(C))
-        end
-     || Frame <- [?W:zip(binary:copy(<<"0">>, 64 bsl 20)), binary:copy(<<0>>, 300000)]
-    ],
-    ok = ?T:close(Transport),
     %% Not without the option.
     {Plainly, PlainPort} = start(#{}),
     {{101, Without}, _} = ?W:ws(PlainPort, "/mcp/ws", Offer),
     ?assertEqual(false, is_map_key(<<"sec-websocket-extensions">>, Without)),
-    ok = ?T:close(Plainly).
+    ok = ?T:close(Plainly),
+    ok = ?T:close(Transport).
+
+%% As large as messages may be, both ways: what compresses well, what grows by it, in one frame and in many. What goes out
+%% has no bound.
+compressed_and_large(Config) ->
+    {Transport, Port} = start(#{compression => permessage_deflate}),
+    {{101, _}, C0} = ?W:ws(Port, "/mcp/ws", [{"sec-websocket-extensions", "permessage-deflate"}]),
+    Max = 4194304,
+    Compressible = binary:copy(<<"compressible ">>, Max div 13 - 20),
+    Random = base64:encode(crypto:strong_rand_bytes(Max * 3 div 4 - 500)),
+    ok = erlmcp_shm_test:stop(),
+    _ = erlmcp_shm_test:start(#{path => filename:join(proplists:get_value(priv_dir, Config), "large.shm"), size => 1 bsl 26}),
+    Z = zlib:open(),
+    ok = zlib:inflateInit(Z, -15),
+    Both = [{Text, Frames} || Text <- [Compressible, Random], Frames <- [1, 2, 1000]],
+    _ = lists:foldl(
+        fun({Text, Frames}, C) ->
+            ok = erlmcp_shm_exporter:export_resource(<<"mem:large">>, Text, #{}),
+            Long = request(1, <<"ping">>, #{pad => Text}),
+            ?assert(byte_size(Long) =< Max andalso byte_size(Long) > Max - 1000),
+            ok = in_frames(C, ?W:zip(Long), Frames),
+            {{2#1100, 1, Pong}, C1} = ?W:ws_frame(C),
+            ?assertMatch(#{<<"id">> := 1, <<"result">> := _}, unzip(Z, Pong)),
+            ok = ?W:ws_send(C1, modern(2, <<"resources/read">>, #{uri => <<"mem:large">>})),
+            {{2#1100, 1, Read}, C2} = ?W:ws_frame(C1),
+            ?assertMatch(#{<<"id">> := 2, <<"result">> := #{<<"contents">> := [#{<<"text">> := Text}]}}, unzip(Z, Read)),
+            C2
+        end,
+        C0,
+        Both
+    ),
+    ok = zlib:close(Z),
+    ok = ?T:close(Transport).
+
+unzip(Z, Payload) ->
+    ?W:term(iolist_to_binary(zlib:inflate(Z, <<Payload/binary, 0, 0, 255, 255>>))).
+
+%% The first one says that all are compressed; the last one says that it is the last.
+in_frames(C, Payload, 1) ->
+    ?W:ws_send(C, {2#1100, 1, Payload});
+in_frames(C, Payload, N) ->
+    Size = byte_size(Payload) div N,
+    <<First:Size/binary, Rest/binary>> = Payload,
+    ok = ?W:ws_send(C, {2#0100, 1, First}),
+    more_frames(C, Rest, Size, N - 2).
+
+more_frames(C, Last, _, 0) ->
+    ?W:ws_send(C, {2#1000, 0, Last});
+more_frames(C, Payload, Size, N) ->
+    <<Part:Size/binary, Rest/binary>> = Payload,
+    ok = ?W:ws_send(C, {2#0000, 0, Part}),
+    more_frames(C, Rest, Size, N - 1).
+
+%% A few bytes that would be very many are unpacked as far as a message may go, and not further: the node's memory
+%% says so. Whatever else cannot be a message is closed with a reason, too.
+unpacked_too_large(_Config) ->
+    {Transport, Port} = start(#{compression => permessage_deflate}),
+    Offer = [{"sec-websocket-extensions", "permessage-deflate"}],
+    Bomb = ?W:zip(binary:copy(<<"0">>, 1 bsl 30)),
+    ?assert(byte_size(Bomb) < 4194304),
+    true = erlang:garbage_collect(),
+    Watch = spawn_link(fun() -> watch(erlang:memory(total), 0) end),
+    [
+        begin
+            {{101, _}, C} = ?W:ws(Port, "/mcp/ws", Offer),
+            ok = Send(C),
+            ?assertEqual(Code, close_code(C))
+        end
+     || {Send, Code} <- [
+            {fun(C) -> sent(in_frames(C, Bomb, 1)) end, 1009},
+            {fun(C) -> sent(in_frames(C, Bomb, 10)) end, 1009},
+            {fun(C) -> ?W:ws_send(C, {2#1000, 1, binary:copy(<<"1">>, 4194305)}) end, 1009},
+            {fun(C) -> sent(in_frames(C, binary:copy(<<"x">>, 5000000), 1)) end, 1009},
+            {fun(C) -> ?W:ws_send(C, {2#1100, 1, <<0, 1, 2, 3, 4, 5, 6>>}) end, 1007},
+            {fun(C) -> ?W:ws_send(C, {2#1000, 1, <<255, 255>>}) end, 1007},
+            {fun(C) -> ?W:ws_send(C, {2#1010, 1, <<"{}">>}) end, 1002},
+            {fun(C) -> ?W:ws_send(C, {2#1000, 0, <<"{}">>}) end, 1002}
+        ]
+    ],
+    Watch ! {most, self()},
+    receive
+        {most, Most} -> ?assert(Most < 200 bsl 20, Most)
+    after 10000 -> error(silent)
+    end,
+    peers(0, Transport),
+    ok = ?T:close(Transport).
+
+%% The other end may have closed before all of it was written.
+sent(ok) -> ok;
+sent({error, Reason}) when Reason =:= closed; Reason =:= econnreset; Reason =:= epipe -> ok.
+
+%% How much more memory there was than at first, at most.
+watch(First, Most) ->
+    receive
+        {most, Asking} -> Asking ! {most, Most}
+    after 1 -> watch(First, max(Most, erlang:memory(total) - First))
+    end.
+
+%% They may stand between the frames of a message, and come in pieces.
+control_frames(_Config) ->
+    {Transport, Port} = start(#{compression => permessage_deflate}),
+    C0 = ?W:ws(Port, "/mcp/ws"),
+    Text = request(1, <<"ping">>, #{}),
+    ok = ?W:ws_send(C0, {2#0000, 1, binary:part(Text, 0, 10)}),
+    ok = ?W:ws_send(C0, {2#1000, 9, <<"are you there">>}),
+    {{2#1000, 10, <<"are you there">>}, C1} = ?W:ws_frame(C0),
+    ok = ?W:ws_send(C1, {2#1000, 0, binary:part(Text, 10, byte_size(Text) - 10)}),
+    {#{<<"id">> := 1}, C2} = ?W:ws_text(C1),
+    %% Masked with zeros, byte by byte.
+    [
+        begin
+            ok = gen_tcp:send(?W:socket(C2), <<Byte>>),
+            timer:sleep(2)
+        end
+     || <<Byte>> <= <<1:1, 0:3, 9:4, 1:1, 2:7, 0:32, "hi", 1:1, 0:3, 1:4, 1:1, (byte_size(Text)):7, 0:32, Text/binary>>
+    ],
+    {{2#1000, 10, <<"hi">>}, C3} = ?W:ws_frame(C2),
+    {#{<<"id">> := 1}, C4} = ?W:ws_text(C3),
+    %% Unmasked is nobody's right.
+    ok = ?W:ws_send(C4, {2#1000, 8, <<1001:16>>}),
+    ?assertEqual(1001, close_code(C4)),
+    D = ?W:ws(Port, "/mcp/ws"),
+    ok = gen_tcp:send(?W:socket(D), <<1:1, 0:3, 1:4, 0:1, 2:7, "{}">>),
+    ?assertEqual(1002, close_code(D)),
+    ok = ?T:close(Transport).
 
 %% One that reads nothing is dropped once it has had its share; the other goes on and misses nothing.
 slow_client(_Config) ->
@@ -308,6 +428,84 @@ tls(Config) ->
     {#{<<"id">> := 1}, _} = ?W:ws_text(C),
     {ok, _} = ?T:probe(Transport, 5000),
     ok = ?T:close(Transport).
+
+%% Who tells sessions of changes is killed: they are told of what comes after, and of what came meanwhile.
+changes_gone(_Config) ->
+    {Transport, Port} = start(#{}),
+    C0 = ?W:ws(Port, "/mcp/ws"),
+    ok = ?W:ws_send(C0, request(1, <<"initialize">>, #{protocolVersion => <<"2025-11-25">>})),
+    {#{<<"id">> := 1}, C1} = ?W:ws_text(C0),
+    ok = ?W:ws_send(C1, request(2, <<"resources/subscribe">>, #{uri => <<"mem:a">>})),
+    {#{<<"id">> := 2}, C2} = ?W:ws_text(C1),
+    _ = lists:foldl(
+        fun(N, C) ->
+            Changes = whereis(erlmcp_shm_changes),
+            true = sys:suspend(Changes) =:= ok,
+            ok = erlmcp_shm_exporter:export_resource(<<"mem:a">>, integer_to_binary(N), #{}),
+            exit(Changes, kill),
+            Told = updated(C),
+            ok = erlmcp_shm_exporter:export_resource(<<"mem:a">>, <<"after">>, #{}),
+            updated(Told)
+        end,
+        C2,
+        [1, 2, 3]
+    ),
+    ?assertMatch([{erlmcp_shm_changes, Pid, worker, _} | _] when is_pid(Pid), lists:sort(supervisor:which_children(erlmcp_shm_services))),
+    ok = ?T:close(Transport).
+
+updated(Conn) ->
+    case ?W:ws_text(Conn) of
+        {#{<<"method">> := <<"notifications/resources/updated">>}, Next} -> Next;
+        {#{<<"method">> := _}, Next} -> updated(Next)
+    end.
+
+%% The gateway says so once for each transport, tries none of them again by itself, and carries on with the others.
+gateway_without_cowboy(_Config) ->
+    Peer = erlmcp_shm_test:start_node(["-env", "ERL_LIBS", "/nonexistent"]),
+    ok = erlmcp_shm_test:call(Peer, ?MODULE, without_cowboy, []),
+    erlmcp_shm_test:stop_node(Peer).
+
+without_cowboy() ->
+    F = erlmcp_claude_flow,
+    Missing = {missing_application, cowboy},
+    Said = counters:new(1, []),
+    ok = logger:add_handler(said, ?MODULE, #{config => Said}),
+    Spawn = fun(Transports) ->
+        process_flag(trap_exit, true),
+        {ok, Gateway} = F:start_link(#{transports => Transports, health_check_interval => 20}),
+        Gateway
+    end,
+    Network = [#{type => Type} || Type <- [websocket, http, sse]],
+    Alone = Spawn(Network),
+    ?assertEqual({error, Missing}, F:send(active, <<"{}">>)),
+    ?assertEqual({error, Missing}, F:select_transport([#{type => http}], #{})),
+    ?assertEqual({error, Missing}, F:select_transport([#{type => http, config => #{port => 1}}], #{})),
+    ?assertMatch(
+        #{
+            transport_type := none,
+            transport_health := unhealthy,
+            transports_unavailable := [{http, Missing}, {sse, Missing}, {websocket, Missing}]
+        },
+        maps:update_with(transports_unavailable, fun lists:sort/1, F:metrics())
+    ),
+    %% Longer than the longest pause before another attempt.
+    timer:sleep(1500),
+    %% Once each, and once for the one that is not kept.
+    ?assertEqual(4, counters:get(Said, 1)),
+    ok = gen_server:stop(Alone),
+    Other = #{type => stdio, module => erlmcp_shm_test_transport, config => #{type => stdio, port => none}},
+    Beside = Spawn([Other#{health_check => false} | Network]),
+    ?assertMatch(#{transport_type := stdio, transport_health := healthy, transports_unavailable := [_, _, _]}, F:metrics()),
+    {ok, Pid} = F:select_transport([Other | Network], #{}),
+    ?assertMatch({ok, #{type := stdio, state := active}}, F:get_info(Pid)),
+    ok = gen_server:stop(Beside),
+    ok = logger:remove_handler(said).
+
+%% Of what that handler gets.
+log(#{msg := {report, #{what := transport, unavailable := {missing_application, cowboy}, advice := _}}}, #{config := Said}) ->
+    counters:add(Said, 1, 1);
+log(_, _) ->
+    ok.
 
 %% A node without cowboy says what is missing, and does the rest.
 no_cowboy(_Config) ->

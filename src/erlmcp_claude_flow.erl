@@ -28,7 +28,7 @@
 
 -type info() :: #{
     type := erlmcp_shm_transport:type(),
-    state := active | standby | down,
+    state := active | standby | down | unavailable,
     health := erlmcp_shm_health:status(),
     score := float(),
     latency_ms := float() | undefined,
@@ -235,25 +235,29 @@ select(Candidates, #state{transports = Transports} = State) ->
      || Candidate <- Candidates
     ],
     Ordered = erlmcp_shm_health:order([Judged#{transport => Candidate} || {Candidate, Judged} <- Known]),
-    first_that_runs([Candidate || #{transport := Candidate} <- Ordered], State).
+    first_that_runs([Candidate || #{transport := Candidate} <- Ordered], [], State).
 
-first_that_runs([], State) ->
-    {{error, no_transports_available}, State};
-first_that_runs([Candidate | Others], #state{transports = Transports} = State) ->
+%% If all that is wrong is that the node lacks something, then this is said.
+first_that_runs([], Lacking, State) ->
+    case lists:usort(Lacking) of
+        [{missing_application, _} = All] -> {{error, All}, State};
+        _ -> {{error, no_transports_available}, State}
+    end;
+first_that_runs([Candidate | Others], Lacking, #state{transports = Transports} = State) ->
     {Managed, Elsewhere} =
         case erlmcp_shm_managed:same(Candidate, Transports) of
             {ok, Same} -> {run(Same, State), lists:delete(Same, Transports)};
             error -> {run(erlmcp_shm_managed:new(Candidate, State#state.config), State), Transports}
         end,
     case Managed of
-        #{pid := none} when Elsewhere =:= Transports ->
+        #{pid := none, lacks := Lacks} when Elsewhere =:= Transports ->
             %% It never ran, and nobody but the caller has asked for it.
             ok = erlmcp_shm_managed:forget(Managed),
-            first_that_runs(Others, State);
-        #{pid := Pid} ->
+            first_that_runs(Others, [Lacks | Lacking], State);
+        #{pid := Pid, lacks := Lacks} ->
             Next = State#state{transports = erlmcp_shm_managed:insert(Managed, Elsewhere)},
             case Pid of
-                none -> first_that_runs(Others, Next);
+                none -> first_that_runs(Others, [Lacks | Lacking], Next);
                 _ -> {{ok, Pid}, Next}
             end
     end.

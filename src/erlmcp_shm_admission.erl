@@ -5,7 +5,7 @@
 
 -behaviour(cowboy_middleware).
 
--export([execute/2, refuse/4]).
+-export([execute/2, refuse/4, either/1]).
 
 -spec execute(cowboy_req:req(), cowboy_middleware:env()) ->
     {ok, cowboy_req:req(), cowboy_middleware:env()} | {stop, cowboy_req:req()}.
@@ -58,7 +58,18 @@ is_allowed(Origin, local) ->
 is_allowed(_, any) ->
     true;
 is_allowed(Origin, Allowed) ->
-    lists:any(fun(One) -> iolist_to_binary(One) =:= Origin end, Allowed).
+    lists:any(fun(local) -> is_allowed(Origin, local); (One) -> iolist_to_binary(One) =:= Origin end, Allowed).
+
+%% @doc What allows whatever one of these `allowed_origins' does.
+-spec either([local | any | [iodata()]]) -> local | any | [iodata() | local].
+either(Several) ->
+    case lists:usort(Several) of
+        [One] -> One;
+        All -> either_of(lists:member(any, All), All)
+    end.
+
+either_of(true, _) -> any;
+either_of(false, All) -> lists:append([if One =:= local -> [local]; true -> One end || One <- All]).
 
 %% What a browser asks before it sends what the page wants, without the token.
 preflight(#{method := <<"OPTIONS">>} = Req, _) ->
@@ -76,7 +87,9 @@ preflight(Req, _) ->
     {ok, Req}.
 
 %% Hashes are compared, and in constant time: how long it takes tells nothing of the token, its length included.
-token(Req, #{config := #{auth_token := Token}}) when Token =/= undefined ->
+token(Req, #{tokens := []}) ->
+    {ok, Req};
+token(Req, #{tokens := Tokens}) ->
     Given =
         case cowboy_req:header(<<"authorization">>, Req) of
             <<Scheme:7/binary, Credentials/binary>> ->
@@ -87,16 +100,14 @@ token(Req, #{config := #{auth_token := Token}}) when Token =/= undefined ->
             _ ->
                 <<>>
         end,
-    Hash = fun(Text) -> crypto:hash(sha256, Text) end,
-    case crypto:hash_equals(Hash(string:trim(Given)), Hash(iolist_to_binary(Token))) of
-        true ->
+    Hash = crypto:hash(sha256, string:trim(Given)),
+    case [Token || Token <- Tokens, crypto:hash_equals(Hash, crypto:hash(sha256, Token))] of
+        [_ | _] ->
             {ok, Req};
-        false ->
+        [] ->
             Asking = cowboy_req:set_resp_header(<<"www-authenticate">>, <<"Bearer">>, Req),
             {stop, refuse(401, -32600, <<"Unauthorized">>, Asking)}
-    end;
-token(Req, _) ->
-    {ok, Req}.
+    end.
 
 %% As far as a probe goes: it is nobody's request, and counts for none.
 options(#{method := <<"OPTIONS">>} = Req, _) ->

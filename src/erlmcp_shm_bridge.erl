@@ -29,6 +29,8 @@
 
 -behaviour(gen_server).
 
+-include_lib("kernel/include/logger.hrl").
+
 -export([start_link/1, child_spec/1, attach/1, detach/1, sync/1, info/0]).
 -export([forget/0]).
 
@@ -150,6 +152,7 @@ call(Request, Timeout) ->
 init(#{servers := Servers} = Options) ->
     _ = process_flag(trap_exit, true),
     State = #state{options = Options, table = erlmcp_shm_tap:table()},
+    _ = [?LOG_WARNING(#{what => bridge, trouble => {not_started, erlmcp_shm_exporter}}) || whereis(erlmcp_shm_exporter) =:= undefined],
     case Servers of
         all -> {ok, ask(start([], State))};
         _ -> {ok, start(Servers, State)}

@@ -5,11 +5,14 @@
 %% looks now and then whether there was one, for as long as there are subscribers. Each of them is woken once, and not
 %% again until it has said that it is about to look: however slow it is, there is at most one message for it, and what
 %% it finds when it looks is the newest. Updates are thus coalesced by whoever is slow, and lost by nobody.
+%%
+%% The table of subscribers belongs to the supervisor, so the next process has them should this one crash; and since nobody
+%% knows what was published meanwhile, it begins by waking all.
 -module(erlmcp_shm_changes).
 
 -behaviour(gen_server).
 
--export([subscribe/0, seen/1, lists/0, version/1]).
+-export([new/0, start_link/0, subscribe/0, seen/1, lists/0, version/1]).
 
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -23,9 +26,9 @@
 %% How often that is looked at, and how many times as long as the lists took to look at they are left alone.
 -define(POLL_MS, 20).
 -define(REST, 10).
+-define(TRIES, 10).
 
 -record(state, {
-    subscribers = #{} :: #{pid() => subscription()},
     changes :: term(),
     %% The changes that the lists were looked at, and when they may be again.
     listed :: term(),
@@ -35,11 +38,16 @@
 %% @doc The caller gets the message `erlmcp_shm_changed' once something was published.
 -spec subscribe() -> subscription().
 subscribe() ->
-    case gen_server:start({local, ?MODULE}, ?MODULE, [], []) of
-        {ok, _} -> ok;
-        {error, {already_started, _}} -> ok
-    end,
-    gen_server:call(?MODULE, subscribe, infinity).
+    subscribe(?TRIES).
+
+%% Should it crash over it, then there is another one soon.
+subscribe(Tries) ->
+    ok = erlmcp_shm_services:ensure(?MODULE),
+    try
+        gen_server:call(?MODULE, subscribe, infinity)
+    catch
+        exit:_ when Tries > 1 -> subscribe(Tries - 1)
+    end.
 
 %% @doc The caller is about to look, and wants to hear of what is published from now on.
 -spec seen(subscription()) -> ok.
@@ -61,25 +69,40 @@ lists() ->
 version(Uri) ->
     erlmcp_shm_store:version(resource, Uri).
 
+%% @doc The table, which belongs to the calling process: the lists, and the subscription of each subscriber.
+-spec new() -> ok.
+new() ->
+    ?MODULE = ets:new(?MODULE, [named_table, public, {read_concurrency, true}]),
+    ok.
+
+%% @doc For its supervisor.
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
+        {ok, _} = Ok -> Ok;
+        {error, _} = Error -> Error
+    end.
+
 %% @private
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
-    ?MODULE = ets:new(?MODULE, [named_table, {read_concurrency, true}]),
+    lists:foreach(fun({Pid, _}) -> monitor(process, Pid) end, subscribers()),
     _ = erlang:send_after(?POLL_MS, self(), look),
-    {ok, look_at_lists(#state{changes = erlmcp_shm_store:changes()})}.
+    {ok, wake(look_at_lists(#state{changes = erlmcp_shm_store:changes()}))}.
 
 %% @private
 -spec handle_call(subscribe, gen_server:from(), #state{}) -> {reply, subscription(), #state{}}.
 handle_call(subscribe, {Pid, _}, Before) ->
     %% What was published before is no news to the new one.
-    #state{subscribers = Subscribers} = State = look(Before),
-    case Subscribers of
-        #{Pid := Subscription} ->
+    State = look(Before),
+    case ets:lookup(?MODULE, Pid) of
+        [{_, Subscription}] ->
             {reply, Subscription, State};
-        _ ->
+        [] ->
             _ = monitor(process, Pid),
             Subscription = atomics:new(1, []),
-            {reply, Subscription, State#state{subscribers = Subscribers#{Pid => Subscription}}}
+            true = ets:insert(?MODULE, {Pid, Subscription}),
+            {reply, Subscription, State}
     end.
 
 %% @private
@@ -89,14 +112,16 @@ handle_cast(_Message, State) ->
 
 %% @private
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info(look, #state{subscribers = Subscribers} = State) ->
+handle_info(look, State) ->
     _ = erlang:send_after(?POLL_MS, self(), look),
-    case map_size(Subscribers) of
-        0 -> {noreply, State};
-        _ -> {noreply, look(State)}
+    %% Beside the lists.
+    case ets:info(?MODULE, size) of
+        N when N > 1 -> {noreply, look(State)};
+        _ -> {noreply, State}
     end;
-handle_info({'DOWN', _, process, Pid, _}, #state{subscribers = Subscribers} = State) ->
-    {noreply, State#state{subscribers = maps:remove(Pid, Subscribers)}};
+handle_info({'DOWN', _, process, Pid, _}, State) ->
+    true = ets:delete(?MODULE, Pid),
+    {noreply, State};
 handle_info(_Message, State) ->
     {noreply, State}.
 
@@ -110,17 +135,20 @@ look(#state{changes = Before, listed = Listed} = State) ->
 wake_if_listed(#state{changes = Changes, listed = Changes} = State) -> wake(State);
 wake_if_listed(State) -> State.
 
-wake(#state{subscribers = Subscribers} = State) ->
-    maps:foreach(
-        fun(Pid, Subscription) ->
+wake(State) ->
+    lists:foreach(
+        fun({Pid, Subscription}) ->
             case atomics:compare_exchange(Subscription, 1, 0, 1) of
                 ok -> Pid ! erlmcp_shm_changed;
                 _ -> ok
             end
         end,
-        Subscribers
+        subscribers()
     ),
     State.
+
+subscribers() ->
+    ets:select(?MODULE, [{{'$1', '_'}, [{is_pid, '$1'}], ['$_']}]).
 
 %% The whole index is walked over for this: in a large store that is published to all the time, less often.
 look_at_lists(#state{changes = Changes, rest_until = Until} = State) ->

@@ -140,7 +140,13 @@ load() ->
 %% @doc The map of sys.config, complete.
 -spec claude_flow(term()) -> {ok, config()} | {error, bad_config()}.
 claude_flow(Map) ->
-    checked(Map, claude_flow_keys(), [], [claude_flow]).
+    case checked(Map, claude_flow_keys(), [], [claude_flow]) of
+        %% There would be nothing to publish it in.
+        {ok, #{enabled := true, bridge := #{enabled := true}, shared_memory := #{enabled := false}}} ->
+            {error, {bad_config, [bridge], {needs, shared_memory}}};
+        Checked ->
+            Checked
+    end.
 
 %% @doc The exporter's start argument, complete.
 -spec exporter(term()) -> {ok, exporter()} | {error, bad_config()}.

@@ -2,15 +2,16 @@
 %% The node's HTTP listeners: one for each address, shared by all transports that are configured for it, each with a
 %% path of its own.
 %%
-%% The process is started by the first transport. A listener begins with its first transport and ends with its last;
+%% The process is started by the first transport, under erlmcp_shm_services. Should it crash, the transports end, and with
+%% them the sessions, which thus get to know of it; the next process begins with nothing. A listener begins with its first transport and ends with its last;
 %% transports that die are noticed. Requests find their transport in a table, without asking anybody.
 -module(erlmcp_shm_listener).
 
 -behaviour(gen_server).
 
--export([attach/2, detach/1, route/2, count/3]).
+-export([start_link/0, attach/2, detach/1, route/2, count/3]).
 
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([address/0]).
 
@@ -39,14 +40,19 @@
     transports :: #{pid() => Route :: map()}
 }).
 
+%% @doc For its supervisor.
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
+        {ok, _} = Ok -> Ok;
+        {error, _} = Error -> Error
+    end.
+
 %% @doc The calling process serves requests for the path of that address from now on, by the handler in `Route'.
 %% What comes back has the port that is listened on.
 -spec attach(address(), Route :: map()) -> {ok, address()} | {error, term()}.
 attach(Address, Route) ->
-    case gen_server:start({local, ?MODULE}, ?MODULE, [], []) of
-        {ok, _} -> ok;
-        {error, {already_started, _}} -> ok
-    end,
+    ok = erlmcp_shm_services:ensure(?MODULE),
     gen_server:call(?MODULE, {attach, Address, Route, self()}, infinity).
 
 %% @doc No more requests for that transport; connections there are go on until it ends.
@@ -63,22 +69,26 @@ route(Listener, Path) ->
     end.
 
 %% @doc Whether one more request of this second from that address is within the limit.
--spec count(pid(), inet:ip_address(), pos_integer() | infinity) -> boolean().
+-spec count(Whose :: term(), inet:ip_address(), pos_integer() | infinity) -> boolean().
 count(_, _, infinity) ->
     true;
-count(Transport, Ip, Limit) ->
-    Key = {Transport, Ip, erlang:monotonic_time(second)},
+count(Whose, Ip, Limit) ->
+    Key = {Whose, Ip, erlang:monotonic_time(second)},
     ets:update_counter(?RATES, Key, {2, 1}, {Key, 0}) =< Limit.
 
 %% @private
 -spec init([]) -> {ok, [#listener{}]}.
 init([]) ->
+    _ = process_flag(trap_exit, true),
     ?ROUTES = ets:new(?ROUTES, [named_table, {read_concurrency, true}]),
     ?RATES = ets:new(?RATES, [named_table, public, {write_concurrency, true}]),
     _ = erlang:send_after(?SWEEP_MS, self(), sweep),
     %% Those of a process before this one, whose transports have all seen it die.
-    _ = [cowboy:stop_listener(Ref) || {?MODULE, _} = Ref <- maps:keys(ranch:info())],
+    ok = stop_listeners(),
     {ok, []}.
+
+stop_listeners() ->
+    lists:foreach(fun cowboy:stop_listener/1, [Ref || {?MODULE, _} = Ref <- maps:keys(ranch:info())]).
 
 %% @private
 -spec handle_call(term(), gen_server:from(), [#listener{}]) -> {reply, term(), [#listener{}]}.
@@ -123,6 +133,16 @@ handle_info(sweep, Listeners) ->
     {noreply, Listeners};
 handle_info(_, Listeners) ->
     {noreply, Listeners}.
+
+%% @private
+%% Those too whose transports have ended already. (Ranch itself may have.)
+-spec terminate(term(), [#listener{}]) -> ok.
+terminate(_Reason, _Listeners) ->
+    try
+        stop_listeners()
+    catch
+        _:_ -> ok
+    end.
 
 %% The listener of an address, running.
 listener(#{ip := Ip, port := Port} = Address, Listeners) ->
@@ -179,15 +199,16 @@ await_free(Ip, Port, Tries) ->
     end.
 
 serve(#{path := Path}, #{config := Config} = Route, Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
-    Own = Route#{transport => Transport},
-    Metrics = metrics_path(Config),
-    case ets:insert_new(?ROUTES, {{Ref, Path}, Own}) andalso (serve_metrics(Ref, Own) orelse Metrics) of
+    Own = Route#{transport => Transport, tokens => tokens(Config)},
+    Metrics = metrics_path(Own),
+    case ets:insert_new(?ROUTES, {{Ref, Path}, Own}) andalso (is_for_metrics(Ref, Metrics) orelse Metrics) of
         true ->
             %% Its last transport may just be about to end.
             ok = ranch:resume_listener(Ref),
             Port = ranch:get_port(Ref),
             _ = monitor(process, Transport),
             New = Listener#listener{port = Port, transports = Transports#{Transport => Own}},
+            ok = serve_metrics(New),
             ok = set_max_connections(New),
             {ok, Port, New};
         false ->
@@ -197,28 +218,52 @@ serve(#{path := Path}, #{config := Config} = Route, Transport, #listener{ref = R
             {error, {path_in_use, Listener#listener.port, Metrics}}
     end.
 
-metrics_path(Config) ->
+tokens(#{auth_token := Token}) when Token =/= undefined -> [iolist_to_binary(Token)];
+tokens(_) -> [].
+
+metrics_path(#{config := Config}) ->
     case erlmcp_shm_transport_config:option(metrics_path, Config) of
         false -> false;
         Path -> unicode:characters_to_binary(Path)
     end.
 
-%% The node's figures are the same through each of its transports: the first one that is there admits to them.
-serve_metrics(Ref, #{config := Config} = Route) ->
-    case metrics_path(Config) of
-        false ->
-            true;
-        Path ->
-            ets:insert_new(?ROUTES, {{Ref, Path}, Route#{handler => erlmcp_shm_metrics_http}}) orelse
-                is_metrics(ets:lookup(?ROUTES, {Ref, Path}))
+is_for_metrics(_, false) ->
+    true;
+is_for_metrics(Ref, Path) ->
+    case ets:lookup(?ROUTES, {Ref, Path}) of
+        [] -> true;
+        [{_, #{handler := Handler}}] -> Handler =:= erlmcp_shm_metrics_http
     end.
 
-is_metrics([{_, #{handler := Handler}}]) -> Handler =:= erlmcp_shm_metrics_http.
+%% The node's figures are the same through each of a listener's transports, so whom one of them lets in may see them: by
+%% anyone's token, where any of them asks for one; from the pages that any of them talks to; as often as the most generous admits.
+serve_metrics(#listener{ref = Ref, transports = Transports}) ->
+    Routes = maps:values(Transports),
+    Paths = lists:usort([Path || Route <- Routes, Path <- [metrics_path(Route)], Path =/= false]),
+    Options = fun(Key) -> [erlmcp_shm_transport_config:option(Key, Config) || #{config := Config} <- Routes] end,
+    Shared = #{
+        handler => erlmcp_shm_metrics_http,
+        transport => Ref,
+        tokens => lists:append([Tokens || #{tokens := Tokens} <- Routes])
+    },
+    Served = [{Ref, Path} || Path <- Paths],
+    true = ets:insert(?ROUTES, [
+        {Key, Shared#{
+            config => #{
+                allowed_origins => erlmcp_shm_admission:either(Options(allowed_origins)),
+                %% Atoms are greater than numbers.
+                rate_limit => lists:max(Options(rate_limit))
+            }
+        }}
+     || Key <- Served
+    ]),
+    Before = ets:select(?ROUTES, [{{{Ref, '$1'}, '$2'}, [{'=:=', {map_get, handler, '$2'}, erlmcp_shm_metrics_http}], ['$1']}]),
+    lists:foreach(fun(Path) -> ets:delete(?ROUTES, {Ref, Path}) end, Before -- Paths).
 
 %% Unless another has taken the path, after this one was detached.
-unserve(Transport, #listener{ref = Ref, transports = Transports}) ->
+unserve(Transport, #listener{ref = Ref, transports = Transports} = Listener) ->
     _ = ets:select_delete(?ROUTES, [{{{Ref, '_'}, '$1'}, [{'=:=', {map_get, transport, '$1'}, Transport}], [true]}]),
-    lists:foreach(fun(Other) -> serve_metrics(Ref, Other) end, maps:values(maps:remove(Transport, Transports))).
+    serve_metrics(Listener#listener{transports = maps:remove(Transport, Transports)}).
 
 %% Beyond what the transports admit, there has to be room to say so.
 set_max_connections(#listener{ref = Ref, transports = Transports}) ->

@@ -20,6 +20,8 @@
     priority := 0..10,
     health_check := boolean(),
     pid := pid() | none,
+    %% What this node lacks to start it: no other attempt would go better.
+    lacks := none | erlmcp_shm_transport:lacking(),
     former := [pid()],
     %% When it started, and how often it had to be started again.
     since := integer(),
@@ -51,6 +53,7 @@ new(Transport, #{circuit_breaker := Breaker}) ->
     Transport#{
         id => make_ref(),
         pid => none,
+        lacks => none,
         former => [],
         since => 0,
         restarts => 0,
@@ -74,7 +77,8 @@ with_breaker(#{breaker_options := Options} = Managed) ->
 
 %%% Its process
 
-%% @doc Starts it unless it runs; if it cannot start, it is tried again later.
+%% @doc Starts it unless it runs; if it cannot start, it is tried again later. Where the node lacks what it takes, that is
+%% said once, and it is tried when it is asked for.
 -spec start(Supervisor :: pid(), managed()) -> managed().
 start(_Supervisor, #{pid := Pid} = Managed) when is_pid(Pid) ->
     Managed;
@@ -83,11 +87,27 @@ start(Supervisor, #{id := Id, module := Module, config := Config, type := Type} 
         {ok, Pid} ->
             _ = monitor(process, Pid),
             erlmcp_shm_telemetry:execute([transport, up], #{count => 1}, #{type => Type}),
-            with_breaker(Managed#{pid := Pid, since := now_ms()});
+            with_breaker(Managed#{pid := Pid, since := now_ms(), lacks := none});
+        {error, {missing_application, _} = Lacking} ->
+            lacks(Lacking, Managed);
         {error, Reason} ->
             ?LOG_WARNING(#{what => transport, type => Type, trouble => {not_started, Reason}}),
             again(Managed)
     end.
+
+lacks(Lacking, #{lacks := Lacking} = Managed) ->
+    Managed;
+lacks({missing_application, Application} = Lacking, #{type := Type} = Managed) ->
+    ?LOG_ERROR(#{
+        what => transport,
+        type => Type,
+        unavailable => Lacking,
+        advice => lists:concat([
+            "add ", Application, " and what it depends on to the release (cowboy, cowlib and ranch for the network transports), or"
+            " take this transport out of the configuration"
+        ])
+    }),
+    Managed#{lacks := Lacking}.
 
 %% @doc Its process ended: `gone' if for good.
 -spec down(term(), managed()) -> managed() | gone.
@@ -242,7 +262,7 @@ breaker_state(#{breaker := Breaker}) -> erlmcp_shm_breaker:state(Breaker).
 route(#{health := Health, priority := Priority} = Managed) ->
     Status = status(Managed),
     #{score := Score} = erlmcp_shm_health:score({Status, Priority}, Health),
-    (maps:with([pid, former, module, type, breaker, busy, restarts], Managed))#{
+    (maps:with([pid, lacks, former, module, type, breaker, busy, restarts], Managed))#{
         status => Status,
         score => Score,
         latency_ms => erlmcp_shm_health:latency(Health),
@@ -251,10 +271,11 @@ route(#{health := Health, priority := Priority} = Managed) ->
 
 %% @doc Of a route; the transport's process adds what it knows itself, such as who is connected.
 -spec info(erlmcp_shm_route:route(), active | standby) -> erlmcp_claude_flow:info().
-info(#{pid := Pid, status := Status} = Route, Place) ->
+info(#{status := Status} = Route, Place) ->
     State =
-        case Pid of
-            none -> down;
+        case Route of
+            #{pid := none, lacks := none} -> down;
+            #{pid := none} -> unavailable;
             _ -> Place
         end,
     Judged = maps:with([type, score, latency_ms, throughput, restarts], Route),

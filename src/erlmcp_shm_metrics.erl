@@ -25,6 +25,8 @@
 -type claude_flow_metrics() :: #{
     transport_type := erlmcp_shm_transport:type() | none,
     transport_health := erlmcp_shm_health:status(),
+    %% Those that this node cannot start, and why.
+    transports_unavailable := [{erlmcp_shm_transport:type(), erlmcp_shm_transport:lacking()}],
     active_connections := non_neg_integer(),
     cache_hit_rate_l1 := float(),
     cache_hit_rate_l2 := float(),
@@ -91,6 +93,7 @@ claude_flow(#{l1 := L1, l2 := L2, miss := Miss, p50 := P50, p99 := P99} = Client
         latency_p50_ns => P50,
         latency_p99_ns => P99,
         sona_compliance_pct => maps:get(compliance_pct, Clients),
+        transports_unavailable => [{Type, Lacks} || #{type := Type, lacks := Lacks} <- Routes, Lacks =/= none],
         failover_count => Tried,
         failover_success_rate => ratio(Found, Tried, 1.0),
         shm_size_bytes => maps:get(shm_size_bytes, Shm, 0),
@@ -99,8 +102,8 @@ claude_flow(#{l1 := L1, l2 := L2, miss := Miss, p50 := P50, p99 := P99} = Client
         reporting_clients => maps:get(count, Clients)
     }.
 
-active([]) -> #{transport_type => none, transport_health => unhealthy};
-active([#{type := Type, status := Status} | _]) -> #{transport_type => Type, transport_health => Status}.
+active([#{type := Type, status := Status, lacks := none} | _]) -> #{transport_type => Type, transport_health => Status};
+active(_) -> #{transport_type => none, transport_health => unhealthy}.
 
 shm() ->
     case erlmcp_shm_exporter:metrics() of

@@ -50,10 +50,8 @@
 %% @doc Not linked until it listens: a port that is taken is an error to return and no reason to die.
 -spec start_link(erlmcp_shm_transport:type(), Handler :: module(), map(), pid()) -> {ok, pid()} | {error, term()}.
 start_link(Type, Handler, Config, Owner) ->
-    case code:ensure_loaded(cowboy) of
-        {module, cowboy} ->
-            {ok, _} = application:ensure_all_started(cowboy),
-            _ = maps:get(tls, Config, false) =:= false orelse application:ensure_all_started(ssl),
+    case needed([cowboy | [ssl || maps:get(tls, Config, false) =/= false]]) of
+        ok ->
             case gen_server:start(?MODULE, {Type, Handler, Config, Owner}, []) of
                 {ok, Pid} ->
                     true = link(Pid),
@@ -63,8 +61,18 @@ start_link(Type, Handler, Config, Owner) ->
                 {error, _} = Error ->
                     Error
             end;
-        {error, _} ->
-            {error, {missing_application, cowboy}}
+        {error, _} = Error ->
+            Error
+    end.
+
+%% Starts them. Of one that is there, what it depends on may be missing.
+needed([]) ->
+    ok;
+needed([Application | Others]) ->
+    case application:ensure_all_started(Application) of
+        {ok, _} -> needed(Others);
+        {error, {Missing, {"no such file or directory", _}}} -> {error, {missing_application, Missing}};
+        {error, _} = Error -> Error
     end.
 
 -spec close(pid()) -> ok.

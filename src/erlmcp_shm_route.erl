@@ -13,6 +13,7 @@
 %% `former': the processes that ran this transport before. They go on naming it.
 -type route() :: #{
     pid := pid() | none,
+    lacks := none | erlmcp_shm_transport:lacking(),
     former := [pid()],
     module := module(),
     type := erlmcp_shm_transport:type(),
@@ -27,6 +28,8 @@
     circuit_breaker_open
     | all_transports_failed
     | no_peer
+    %% This node has no such transport: see what is logged.
+    | erlmcp_shm_transport:lacking()
     | {unknown_transport, term()}
     | {unconfirmed, term()}
     | not_started
@@ -171,11 +174,14 @@ next([Route | Others], Data, Reasons) ->
 failed(Reasons) ->
     case lists:usort(Reasons) of
         [no_peer] -> no_peer;
+        [{missing_application, _} = Lacking] -> Lacking;
         _ -> all_transports_failed
     end.
 
-take(#{pid := none}, _Data) ->
+take(#{pid := none, lacks := none}, _Data) ->
     {error, down};
+take(#{pid := none, lacks := Lacking}, _Data) ->
+    {error, Lacking};
 take(#{breaker := none} = Route, Data) ->
     call(Route, Data);
 take(#{breaker := Breaker} = Route, Data) ->

@@ -23,7 +23,8 @@ start_link(Config, Role) ->
 init({Config, Role}) ->
     {ok, {#{strategy => one_for_one, intensity => 50, period => 10}, children(Config, Role)}}.
 
-%% The exporter and the bridge have places of their own here, so that they do not end with the gateway.
+%% The exporter, the bridge and what sessions share have places of their own here, so that they do not end with the gateway.
+%% (A session may be of a transport that somebody started by itself.)
 children(#{enabled := false}, _) ->
     [];
 children(#{shared_memory := SharedMemory, bridge := Bridge, transports := Transports} = Config, Role) ->
@@ -32,7 +33,9 @@ children(#{shared_memory := SharedMemory, bridge := Bridge, transports := Transp
         bridge := Bridge#{enabled := false},
         transports := transports(Role, Transports)
     },
+    Services = #{id => erlmcp_shm_services, start => {erlmcp_shm_services, start_link, []}, type => supervisor},
     lists:append([
+        [Services],
         [exporter(Role, SharedMemory) || enabled(SharedMemory)],
         [erlmcp_claude_flow:child_spec(Gateway)],
         [erlmcp_shm_bridge:child_spec(Bridge) || enabled(Bridge)]

@@ -10,13 +10,16 @@
 
 -export([module/1, send/2, call/3]).
 
--export_type([type/0, info/0]).
+-export_type([type/0, info/0, lacking/0]).
 
 -type type() :: stdio | http | websocket | sse.
 
 -type info() :: #{type := type(), peers := non_neg_integer(), atom() => term()}.
 
-%% Returns when the transport can be sent to: a listener listens.
+-type lacking() :: {missing_application, atom()}.
+%% Why a transport cannot start, and will not as long as the node is what it is.
+
+%% Returns when the transport can be sent to: a listener listens. An error is tried again, unless it is `lacking()'.
 -callback start_link(Config :: map(), Owner :: pid()) -> {ok, pid()} | {error, term()}.
 
 %% `ok': taken, that is, in the bounded queue of every peer there is. Anything else: nobody got it.

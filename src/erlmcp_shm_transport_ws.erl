@@ -2,15 +2,11 @@
 -module(erlmcp_shm_transport_ws).
 
 -behaviour(erlmcp_shm_transport).
--behaviour(cowboy_websocket).
 
 -export([start_link/2, send/2, close/1, get_info/1, probe/2]).
 
 -export([init/2, websocket_init/1, websocket_handle/2, websocket_info/2]).
 
-%% What is compressed can grow a thousandfold, and all of it is unpacked before anybody sees how much that is: such
-%% frames are bounded by what they might become.
--define(MAX_COMPRESSED, 262144).
 %% A peer that is still there answers a ping.
 -define(PING_MS, 50000).
 -define(IDLE_MS, 150000).
@@ -52,31 +48,19 @@ probe(Pid, Timeout) ->
 
 %% @private
 -spec init(cowboy_req:req(), map()) ->
-    {ok, cowboy_req:req(), map()} | {cowboy_websocket, cowboy_req:req(), #state{}, cowboy_websocket:opts()}.
+    {ok, cowboy_req:req(), map()} | {erlmcp_shm_ws, cowboy_req:req(), #state{}, erlmcp_shm_ws:options()}.
 init(Req, #{transport := Transport, config := Config} = Route) ->
     case erlmcp_shm_net:has_room(Transport) of
         true ->
             {Ip, _} = cowboy_req:peer(Req),
-            Compress = maps:get(compression, Config, none) =:= permessage_deflate,
-            Max = erlmcp_shm_transport_config:option(max_message_bytes, Config),
             Options = #{
-                compress => Compress,
+                compress => maps:get(compression, Config, none) =:= permessage_deflate,
                 idle_timeout => ?IDLE_MS,
-                max_frame_size =>
-                    case Compress andalso asks_for_compression(Req) of
-                        true -> min(Max, ?MAX_COMPRESSED);
-                        false -> Max
-                    end
+                max_message_bytes => erlmcp_shm_transport_config:option(max_message_bytes, Config)
             },
-            {cowboy_websocket, with_protocol(Req), #state{route = Route, ip = Ip}, Options};
+            {erlmcp_shm_ws, with_protocol(Req), #state{route = Route, ip = Ip}, Options};
         false ->
             {ok, erlmcp_shm_admission:refuse(503, -32603, <<"Too many connections">>, Req), Route}
-    end.
-
-asks_for_compression(Req) ->
-    case cowboy_req:header(<<"sec-websocket-extensions">>, Req) of
-        undefined -> false;
-        Extensions -> binary:match(Extensions, <<"permessage-deflate">>) =/= nomatch
     end.
 
 %% Clients that name a subprotocol want it confirmed.
@@ -104,17 +88,13 @@ websocket_init(#state{route = #{transport := Transport, owner := Owner, config :
     end.
 
 %% @private
--spec websocket_handle(ping | pong | {text | binary | ping | pong, binary()}, #state{}) -> result().
-websocket_handle({text, Text}, #state{ip = Ip, route = #{config := Config} = Route, session = Session} = State) when
-    Session =/= undefined
-->
-    case {erlmcp_shm_net:within_rate(Ip, Route), byte_size(Text) =< erlmcp_shm_transport_config:option(max_message_bytes, Config)} of
-        {true, true} ->
+-spec websocket_handle({text | binary, binary()}, #state{}) -> result().
+websocket_handle({text, Text}, #state{ip = Ip, route = Route, session = Session} = State) when Session =/= undefined ->
+    case erlmcp_shm_net:within_rate(Ip, Route) of
+        true ->
             {Out, New} = erlmcp_shm_session:received(Text, Session),
             {frames(Out), State#state{session = New}};
-        {true, false} ->
-            {[{close, 1009, <<"message too large">>}], State};
-        {false, _} ->
+        false ->
             {[{close, 1008, <<"too many messages">>}], State}
     end;
 websocket_handle({binary, _}, State) ->
