@@ -48,7 +48,8 @@ test_transport_selection(_Config) ->
         {ok, #{latency_ms := Latency}} = erlmcp_claude_flow:get_info(Ws),
         is_float(Latency)
     end),
-    ?assertEqual({ok, Ws}, erlmcp_claude_flow:select_transport(Transports, #{})),
+    %% A probe that took long, as it may on a busy machine, puts it behind the next one until a quicker one came.
+    erlmcp_shm_test:eventually(fun() -> {ok, Ws} =:= erlmcp_claude_flow:select_transport(Transports, #{}) end),
     %% Its port is closed under its hands: nobody could connect, and no probe can.
     [Listener] = [Ref || Ref <- listeners(), ranch:get_port(Ref) =:= Port],
     ok = ranch:suspend_listener(Listener),
