@@ -236,7 +236,7 @@ is_multiple(Value, Of) ->
         Ratio -> abs(Ratio - round(Ratio)) =< abs(Ratio) * 1.0e-14
     catch
         %% Beyond what a float can be; an integer that large is a multiple of what divides 1.
-        error:badarith -> trunc(Value) == Value andalso is_multiple(1, Of)
+        error:badarith -> Value =/= 1 andalso trunc(Value) == Value andalso is_multiple(1, Of)
     end.
 
 characters(Text) ->
