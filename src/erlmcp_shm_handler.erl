@@ -2,7 +2,8 @@
 %%
 %% A handler is a fun of two arguments or a module with `handle/2'. It is given to a transport as its option
 %% `handler', or to all of the node's by {@link set/1}. Each call runs in a process of its own, which is killed when
-%% its deadline has passed, the client has cancelled, or the session is gone.
+%% its deadline has passed, the client has cancelled, or the session is gone. A tool is called with arguments that its
+%% published schema allows; what else a client sends is answered here, with what is wrong and where.
 %%
 %% One that needs something of the client first replies `{ask, Requests, State}', and is called again for the same
 %% request, with the answers as `inputs' and with `state' in its context, in whatever revision the client speaks:
@@ -176,8 +177,17 @@ ask(Open, Inputs, #keeper{session = Session, gone = Gone, call = {_, Ref}} = Kee
     after ?ANSWER_MS -> {reply, timeout}
     end.
 
-handle(Handler, Request, Context) when is_function(Handler, 2) -> Handler(Request, Context);
-handle(Handler, Request, Context) when is_atom(Handler) -> Handler:handle(Request, Context).
+%% In the process of the call, so that its deadline is that of the check as well.
+handle(Handler, {call_tool, Name, Arguments} = Request, Context) ->
+    case erlmcp_shm_tool_input:check(Name, Arguments) of
+        ok -> asked_for(Handler, Request, Context);
+        {error, _} = Error -> Error
+    end;
+handle(Handler, Request, Context) ->
+    asked_for(Handler, Request, Context).
+
+asked_for(Handler, Request, Context) when is_function(Handler, 2) -> Handler(Request, Context);
+asked_for(Handler, Request, Context) when is_atom(Handler) -> Handler:handle(Request, Context).
 
 %% The worker waits until the session has taken the note: one who reports faster than the client reads waits for it.
 note(Session, Call, What) ->
