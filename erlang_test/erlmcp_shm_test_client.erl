@@ -70,12 +70,15 @@ kill_node(Node) ->
     after 10000 -> error(still_alive)
     end.
 
+%% The transport that starts last has its path.
 await_port(Port) ->
     erlmcp_shm_test:eventually(fun() ->
-        case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+        case gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]) of
             {ok, Socket} ->
+                Request = "GET /mcp/sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
+                Begin = gen_tcp:send(Socket, Request) =:= ok andalso gen_tcp:recv(Socket, 12, 5000),
                 ok = gen_tcp:close(Socket),
-                true;
+                Begin =:= {ok, <<"HTTP/1.1 200">>};
             {error, _} ->
                 false
         end
