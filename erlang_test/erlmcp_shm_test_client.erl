@@ -135,7 +135,7 @@ hear(Client, Asked) ->
                     {error, Name}
             end;
         {Client, {exit_status, Status}} -> error({client_failed, Status})
-    after 120000 -> error({client_silent, Asked})
+    after 300000 -> error({client_silent, Asked})
     end.
 
 %% The child node of a client over stdio ends before the client does.
