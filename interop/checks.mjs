@@ -58,7 +58,8 @@ export const checks = {
   'a tool that fails, and a call that does': async (c) => {
     const failed = await c.call('test_error_handling', {});
     assert.ok(failed.isError && /intentionally/.test(text(failed)));
-    await fails(c.call('sum', { a: 'two' }), -32602);
+    const refused = await c.call('sum', { a: 'two', b: 40 });
+    assert.ok(refused.isError && text(refused).includes('/a must be of type'), text(refused));
     await fails(c.call('panic', {}), -32603);
   },
   'content of all types': async (c) => {
