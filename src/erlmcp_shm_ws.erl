@@ -43,11 +43,11 @@
     buffer = <<>> :: binary(),
     fragments :: cow_ws:frag_state(),
     frame = none :: none | {cow_ws:mask_key(), Done :: non_neg_integer(), Left :: non_neg_integer()},
-    %% The message that is coming in: its pieces, their size, and their size on the wire.
+    %% The message that is coming in, and its size on the wire. (One binary that grows: a list of pieces would take a
+    %% multiple of it, were they of a byte each.)
     type = text :: text | binary,
     compressed = false :: boolean(),
-    pieces = [] :: [iodata()],
-    size = 0 :: non_neg_integer(),
+    data = <<>> :: binary(),
     wire = 0 :: non_neg_integer()
 }).
 
@@ -254,6 +254,9 @@ header(Data, #ws{extensions = Extensions, fragments = Fragments} = Ws) ->
         %% A client masks.
         {_, _, _, _, undefined, _} ->
             refuse(1002, Ws);
+        %% Only the first frame of a message says that it is compressed.
+        {Type, _, Rsv, _, _, _} when Rsv =/= <<0:3>>, (Fragments =/= undefined orelse Type =:= close orelse Type =:= ping orelse Type =:= pong) ->
+            refuse(1002, Ws);
         {Type, _, _, Length, Mask, Rest} when Type =:= close; Type =:= ping; Type =:= pong ->
             %% A short one, which may stand between the frames of a message.
             case Rest of
@@ -305,10 +308,10 @@ piece(Part, Ws) ->
 inflated({finished, Part}, _, Ws) -> grown(Part, Ws);
 inflated({continue, Part}, Z, Ws) -> inflated(zlib:safeInflate(Z, []), Z, grown(Part, Ws)).
 
-grown(Part, #ws{pieces = Pieces, size = Size, max = Max} = Ws) ->
-    case Size + iolist_size(Part) of
-        Now when Now =< Max -> Ws#ws{pieces = [Part | Pieces], size = Now};
-        _ -> refuse(1009, Ws)
+grown(Part, #ws{data = Data, max = Max} = Ws) ->
+    case byte_size(Data) + iolist_size(Part) =< Max of
+        true -> Ws#ws{data = <<Data/binary, (iolist_to_binary(Part))/binary>>};
+        false -> refuse(1009, Ws)
     end.
 
 %% A frame has. Of a compressed message the last four bytes are not sent.
@@ -321,11 +324,10 @@ ended(#ws{compressed = true, extensions = #{inflate := Z, inflate_takeover := Ta
 ended(Ws) ->
     message(Ws).
 
-message(#ws{type = Type, pieces = Pieces, handler = Handler, state = State} = Ws) ->
-    Data = iolist_to_binary(lists:reverse(Pieces)),
-    case Type =:= binary orelse is_binary(unicode:characters_to_binary(Data)) of
+message(#ws{type = Type, data = Data, handler = Handler, state = State} = Ws) ->
+    case Type =:= binary orelse is_text(Data) of
         true ->
-            Next = Ws#ws{fragments = undefined, compressed = false, pieces = [], size = 0, wire = 0},
+            Next = Ws#ws{fragments = undefined, compressed = false, data = <<>>, wire = 0},
             done(Handler:websocket_handle({Type, Data}, State), Next);
         false ->
             refuse(1007, Ws)
@@ -335,12 +337,21 @@ control(pong, _, Ws) ->
     Ws;
 control(ping, Payload, Ws) ->
     send([{pong, Payload}], Ws);
-control(close, <<Code:16, _/binary>>, Ws) when Code >= 1000, Code < 5000 ->
-    send([{close, Code, <<>>}], Ws);
+control(close, <<Code:16, Reason/binary>>, Ws) when
+    %% The others are for programs to tell themselves, or nobody's yet.
+    Code >= 1000, Code =< 1003; Code >= 1007, Code =< 1014; Code >= 3000, Code =< 4999
+->
+    case is_text(Reason) of
+        true -> send([{close, Code, <<>>}], Ws);
+        false -> refuse(1007, Ws)
+    end;
 control(close, <<>>, Ws) ->
     send([close], Ws);
 control(close, _, Ws) ->
     refuse(1002, Ws).
+
+is_text(Data) ->
+    is_binary(unicode:characters_to_binary(Data)).
 
 unmasked(Payload, Mask) ->
     {ok, Plain, _, <<>>} = cow_ws:parse_payload(Payload, Mask, undefined, 0, ping, byte_size(Payload), undefined, #{}, <<0:3>>),
