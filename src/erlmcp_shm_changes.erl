@@ -86,9 +86,18 @@ start_link() ->
 %% @private
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
-    lists:foreach(fun({Pid, _}) -> monitor(process, Pid) end, subscribers()),
     _ = erlang:send_after(?POLL_MS, self(), look),
-    {ok, wake(look_at_lists(#state{changes = erlmcp_shm_store:changes()}))}.
+    State = look_at_lists(#state{changes = erlmcp_shm_store:changes()}),
+    %% Whether a subscriber was woken before or not: the former process may have ended before it sent what it had noted.
+    lists:foreach(
+        fun({Pid, Subscription}) ->
+            _ = monitor(process, Pid),
+            ok = atomics:put(Subscription, 1, 1),
+            Pid ! erlmcp_shm_changed
+        end,
+        subscribers()
+    ),
+    {ok, State}.
 
 %% @private
 -spec handle_call(subscribe, gen_server:from(), #state{}) -> {reply, subscription(), #state{}}.

@@ -52,8 +52,18 @@ start_link() ->
 %% What comes back has the port that is listened on.
 -spec attach(address(), Route :: map()) -> {ok, address()} | {error, term()}.
 attach(Address, Route) ->
+    attach(Address, Route, ?TRIES).
+
+%% One that is being started anew just now is there again soon.
+attach(Address, Route, Tries) ->
     ok = erlmcp_shm_services:ensure(?MODULE),
-    gen_server:call(?MODULE, {attach, Address, Route, self()}, infinity).
+    try
+        gen_server:call(?MODULE, {attach, Address, Route, self()}, infinity)
+    catch
+        exit:{noproc, _} when Tries > 1 ->
+            timer:sleep(?PAUSE_MS),
+            attach(Address, Route, Tries - 1)
+    end.
 
 %% @doc No more requests for that transport; connections there are go on until it ends.
 -spec detach(pid()) -> ok.

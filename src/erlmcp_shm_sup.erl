@@ -7,7 +7,7 @@
 
 -type role() :: node | stdio.
 %% `stdio': the server of one client, which may run beside the node of the same configuration. It takes nothing that is that
-%% node's: of the transports it has the one over its own standard input and output, and the file it reads.
+%% node's: of the transports it has the one over its own standard input and output, the file it reads, and it bridges nothing.
 
 -spec start_link(erlmcp_shm_config:config(), role()) -> {ok, pid()} | {error, term()}.
 start_link(Config, Role) ->
@@ -38,7 +38,7 @@ children(#{shared_memory := SharedMemory, bridge := Bridge, transports := Transp
         [Services],
         [exporter(Role, SharedMemory) || enabled(SharedMemory)],
         [erlmcp_claude_flow:child_spec(Gateway)],
-        [erlmcp_shm_bridge:child_spec(Bridge) || enabled(Bridge)]
+        [erlmcp_shm_bridge:child_spec(Bridge) || Role =:= node, enabled(Bridge)]
     ]).
 
 transports(node, Transports) -> Transports;
