@@ -310,9 +310,13 @@ inflated({continue, Part}, Z, Ws) -> inflated(zlib:safeInflate(Z, []), Z, grown(
 
 grown(Part, #ws{data = Data, max = Max} = Ws) ->
     case byte_size(Data) + iolist_size(Part) =< Max of
-        true -> Ws#ws{data = <<Data/binary, (iolist_to_binary(Part))/binary>>};
+        true -> Ws#ws{data = joined(Part, Data)};
         false -> refuse(1009, Ws)
     end.
+
+%% One after the other, so that what was unpacked is copied once.
+joined(Part, Data) when is_binary(Part) -> <<Data/binary, Part/binary>>;
+joined(Parts, Data) -> lists:foldl(fun joined/2, Data, Parts).
 
 %% A frame has. Of a compressed message the last four bytes are not sent.
 ended(#ws{fragments = {nofin, _, _}} = Ws) ->
